@@ -32,7 +32,7 @@ pub fn get<T: DeserializeOwned>(doctype: &str, locator: &Locator) -> Result<Docu
     deserialize(host::documents::get(doctype, locator)?)
 }
 
-/// Queries documents of a type, sorted by some of their fields. The host maintains an index of these fields, so the
+/// Queries documents of a doctype, sorted by some of their fields. The host maintains an index of these fields, so the
 /// query is fast for any number of documents.
 ///
 /// ```no_run

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("the user must act: {1}")]
     UserAction(Action, String),
     /// A one-time code was requested but not entered in time.
-    #[error("no one-time code was entered: {0}")]
+    #[error("the one-time code was not entered: {0}")]
     CodeMissing(String),
     /// The vendor rejected the one-time code that the user entered.
     #[error("the one-time code was rejected: {0}")]
@@ -201,9 +201,11 @@ impl From<HostError> for Error {
     fn from(error: HostError) -> Self {
         match error {
             HostError::Denied(text) => Self::Denied(text),
-            HostError::NotFound(text) => Self::Bug(format!("not found: {text}")),
+            HostError::NotFound(text) => Self::Bug(format!("the item was not found: {text}")),
             HostError::Conflict(text) => Self::Bug(format!("conflict: {text}")),
-            HostError::TooLarge(limit) => Self::LimitReached(format!("larger than the limit of {limit} bytes")),
+            HostError::TooLarge(limit) => {
+                Self::LimitReached(format!("the item is larger than the limit of {limit} bytes"))
+            }
             HostError::StorageFull => Self::StorageFull("the user's storage quota is used up".to_owned()),
             HostError::LimitReached(text) => Self::LimitReached(text),
             HostError::Invalid(text) => Self::Rejected(text),
@@ -220,9 +222,11 @@ impl From<HttpError> for Error {
         match error {
             HttpError::Denied(text) | HttpError::AddressProhibited(text) => Self::Denied(text),
             HttpError::Unreachable(text) => Self::VendorDown(text),
-            HttpError::Tls(text) => Self::VendorDown(format!("no secure connection: {text}")),
-            HttpError::Timeout(phase) => Self::VendorDown(format!("no response in time ({})", phase_name(phase))),
-            HttpError::TooManyRedirects => Self::VendorChanged("too many redirects".to_owned()),
+            HttpError::Tls(text) => Self::VendorDown(format!("a secure connection could not be established: {text}")),
+            HttpError::Timeout(phase) => {
+                Self::VendorDown(format!("the response did not arrive in time ({})", phase_name(phase)))
+            }
+            HttpError::TooManyRedirects => Self::VendorChanged("there were too many redirects".to_owned()),
             HttpError::TooLarge(limit) => {
                 Self::Bug(format!("the response is larger than {limit} bytes; use `download` for it"))
             }
@@ -291,7 +295,10 @@ mod tests {
     fn host_and_network_errors_become_the_failure_that_decides_rightly() {
         let cases = [
             (HttpError::Unreachable("refused".into()), Error::vendor_down("refused")),
-            (HttpError::Timeout(Phase::Body), Error::vendor_down("no response in time (while reading the response)")),
+            (
+                HttpError::Timeout(Phase::Body),
+                Error::vendor_down("the response did not arrive in time (while reading the response)"),
+            ),
             (HttpError::Denied("add a rule".into()), Error::Denied("add a rule".into())),
             (HttpError::Cancelled, Error::Cancelled),
             (HttpError::Internal("closed".into()), Error::HostFailed("closed".into())),
@@ -307,7 +314,7 @@ mod tests {
             (DownloadError::Status(429), Error::RateLimited(None)),
             (
                 DownloadError::File(HostError::TooLarge(7)),
-                Error::LimitReached("larger than the limit of 7 bytes".into()),
+                Error::LimitReached("the item is larger than the limit of 7 bytes".into()),
             ),
             (
                 DownloadError::File(HostError::StorageFull),

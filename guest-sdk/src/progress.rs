@@ -39,7 +39,7 @@ pub fn ask_code_again(channel: CodeChannel, hint: &str) -> Result<String> {
     Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: true })?)
 }
 
-/// Asks the user to approve the login in the vendor's application, and does not wait: poll the vendor until it
+/// Asks the user to approve the login in the vendor's app. Does not wait, so poll the vendor until it
 /// reports the approval.
 ///
 /// # Errors

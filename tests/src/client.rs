@@ -149,7 +149,7 @@ impl TestClient {
         self.wait_for_job(&job).await
     }
 
-    /// All documents of a type; empty if the type does not exist yet.
+    /// All documents of a doctype; empty if the doctype does not exist yet.
     pub async fn documents(&self, doctype: &str) -> Vec<Value> {
         let (mut rows, mut bookmark) = (Vec::new(), String::new());
         loop {

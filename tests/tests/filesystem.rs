@@ -88,7 +88,7 @@ async fn a_written_file_is_one_of_the_users() {
     info: append /files/Bills/notes and one more⏎: ""
     info: write much /files/Bills/much.bin: ""
     info: create /files/Bills/notes x: AlreadyExists
-    warn: /files: not a valid file name; use '_CON.pdf' instead
+    warn: /files: the file name is not valid; use '_CON.pdf' instead
     info: write /files/CON.pdf %PDF-1.7⏎not much of one⏎: InvalidInput
     info: walk /files: "/files/Bills/ /files/Bills/2026/ /files/Bills/2026/bill.pdf /files/Bills/much.bin /files/Bills/notes"
     info: read /files/.cozy_trash: NotFound

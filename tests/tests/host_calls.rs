@@ -334,5 +334,5 @@ async fn a_list_of_pollables_is_no_longer_than_the_table() {
         (call $poll (i32.const 4096) (i32.const 12000) (i32.const 2040))";
     let imports = "import wasi:clocks/monotonic-clock@0.2.0; import wasi:io/poll@0.2.0;";
     let (outcome, _) = run(&wat_components::konnector_component(imports, items, body)).await;
-    insta::assert_snapshot!(sentence(&outcome), @"the konnector was stopped: `poll` takes at most 10000 pollables, got 12000");
+    insta::assert_snapshot!(sentence(&outcome), @"the konnector was stopped: `poll` takes at most 10000 pollables, but got 12000");
 }

@@ -133,13 +133,13 @@ async fn nothing_unusable_is_installed() {
     no name: 400 the manifest cannot be used: name: this field is required; add "name": "My Bank"
     no version: 400 the manifest cannot be used: version: this field is required; add "version": "1.0.0"
     a web app: 400 the manifest cannot be used: line 5, column 11: type: "webapp" is not valid for a konnector; write "type": "konnector"
-    illegal doctype: 403 "the manifest cannot be used: line 58, column 15: permissions.bills.type: \"IO.COZY.BILLS\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\""
+    illegal doctype: 403 "the manifest cannot be used: line 58, column 15: permissions.bills.type: \"IO.COZY.BILLS\" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, \"_\" and \".\""
     no manifest: 404 there is no manifest.konnector in '<folder>/bundle'; check the path of the source
     no component: 404 the source has no file 'konnector.wasm', which the manifest names as its component; build the konnector, or set "component"
-    not wasm: 422 the component cannot be used: the file is not WebAssembly: it begins with "#!/usr/bin/env n"; `component` in the manifest must name a .wasm file
-    a core module: 422 the component cannot be used: the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)
+    not wasm: 422 the component cannot be used: the file begins with "#!/usr/bin/env n", so it is not WebAssembly; `component` in the manifest must name a .wasm file
+    a core module: 422 the component cannot be used: the file is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)
     cut off: 422 the component cannot be used: the component is damaged: unexpected end-of-file
-    another version: 422 the component cannot be used: the component was built for konnector:host 9.1.0, but this server supports 0.1.x: build it with a matching SDK
+    another version: 422 the component cannot be used: the component was built for konnector:host 9.1.0, but this server supports 0.1.x; build it with a matching SDK
     sockets: 422 the component cannot be used: the component imports `wasi:sockets/tcp@0.2.0`, which is not available to konnectors: konnectors cannot open sockets; use the SDK's HTTP client (`konnector:host/http`) or one based on `wasi:http`, and remove crates that open connections themselves
     bad slug: 422 Invalid slug name 'Bank_101'; a slug consists of lower-case letters, digits and -
     unknown scheme: 422 "foo://bar.baz" is not a valid source: the scheme "foo" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci

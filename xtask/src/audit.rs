@@ -52,7 +52,8 @@ pub fn check_release(workspace: &Workspace) -> Result<ReleaseStatus> {
 fn compare(locked: &str, newest: &str) -> ReleaseStatus {
     if parse_version(newest) > parse_version(locked) {
         ReleaseStatus::Outdated(format!(
-            "wasmtime {newest} is published, the workspace uses {locked}; read its release notes, then run `cargo update -p wasmtime`"
+            "wasmtime {newest} is published, but the workspace uses {locked}; read its release notes, then run `cargo \
+             update -p wasmtime`"
         ))
     } else {
         ReleaseStatus::UpToDate(format!("wasmtime {locked} is the newest version of the line {LTS_MAJOR}"))

@@ -28,7 +28,7 @@ impl Toolchain {
             .args(["--print", "sysroot"])
             .directory(workspace.root())
             .output()
-            .context("no Rust compiler found; install one with rustup")?;
+            .context("there is no Rust compiler; install one with rustup")?;
         Ok(Self { sysroot: PathBuf::from(sysroot.trim()) })
     }
 

@@ -14,8 +14,8 @@ use crate::{DOCTYPE, normalize};
 
 /// Cards per batch. An interrupted run has to repeat at most these.
 const MAX_BATCH_CARDS: usize = 50;
-/// Bytes of cards per batch, as far as the server reports their sizes. Photos make cards large; the host limits
-/// responses to 10 MiB, and XML makes them larger.
+/// Number of bytes of cards per batch, as far as the server reports their sizes. Photos make cards large; the host
+/// limits responses to 10 MiB, and XML makes them larger.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 /// Assumed size of a card whose size the server does not report, as for a card without a photo.
 const ESTIMATED_CARD_BYTES: u64 = 4 << 10;

@@ -11,7 +11,7 @@ use syn::spanned::Spanned;
 /// - `fn(Job) -> Result<Report, Failure>` with the types of `konnector_sdk::bindings`, for a konnector that uses the
 ///   contract directly.
 ///
-/// `#[konnector(saves("io.cozy.bills", "io.cozy.files"))]` names the document types that the konnector will save. The
+/// `#[konnector(saves("io.cozy.bills", "io.cozy.files"))]` names the doctypes that the konnector will save. The
 /// host checks these rights before the function begins, so a rule that is missing from the manifest ends the run
 /// before any request is sent.
 ///
@@ -49,7 +49,7 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
     .into()
 }
 
-/// Parses the document types in `saves("…", "…")`.
+/// Parses the doctypes in `saves("…", "…")`.
 fn doctypes(arguments: proc_macro2::TokenStream) -> syn::Result<Vec<syn::LitStr>> {
     let mut saves = Vec::new();
     let parser = syn::meta::parser(|argument| {

@@ -107,7 +107,7 @@ impl Form {
     pub fn set(self, name: &str, value: impl Display) -> Result<Self> {
         if !self.names.iter().any(|known| known == name) {
             let names = self.names.join(", ");
-            let text = format!("the form at {} has no control `{name}`, only: {names}", self.page);
+            let text = format!("the form at {} has no control `{name}`; its controls are {names}", self.page);
             return Err(Error::vendor_changed(text));
         }
         Ok(self.put(name, value))
@@ -401,7 +401,7 @@ two lines</textarea>
     #[test]
     fn a_missing_control_is_named() {
         let error = page().form("#search").unwrap().set("login", "x").unwrap_err();
-        insta::assert_snapshot!(error, @"the vendor's site changed: the form at https://me:pass@a.example/account/login#top has no control `login`, only: q");
+        insta::assert_snapshot!(error, @"the vendor's site changed: the form at https://me:pass@a.example/account/login#top has no control `login`; its controls are q");
         assert!(matches!(page().form("input"), Err(Error::VendorChanged(_))));
     }
 }

@@ -83,11 +83,11 @@ impl Page {
         let subject = format!("{} after `{marker}` in a script", self.url);
         let scripts = self.select("script")?.into_iter().map(Element::raw_text);
         let after = scripts.filter_map(|script| script.split_once(marker).map(|(_, after)| after.to_owned())).next();
-        let after = after.ok_or_else(|| Error::vendor_changed(format!("{subject}: not found")))?;
+        let after = after.ok_or_else(|| Error::vendor_changed(format!("{subject} was not found")))?;
         let json = after.trim_start_matches(|letter: char| letter.is_whitespace() || "=:(\"'".contains(letter));
         match serde_json::Deserializer::from_str(json).into_iter().next() {
             Some(value) => value.map_err(|error| Error::from(error).context(subject)),
-            None => Err(Error::vendor_changed(format!("{subject}: no JSON"))),
+            None => Err(Error::vendor_changed(format!("{subject} is not JSON"))),
         }
     }
 }
@@ -123,7 +123,7 @@ mod tests {
         let error = page.script_json::<Vec<u8>>("window.__STATE__").unwrap_err();
         insta::assert_snapshot!(error, @"the vendor's site changed: https://a.example/dir/page after `window.__STATE__` in a script: invalid type: map, expected a sequence at line 1 column 0");
         let error = page.script_json::<u8>("window.__DATA__").unwrap_err();
-        insta::assert_snapshot!(error, @"the vendor's site changed: https://a.example/dir/page after `window.__DATA__` in a script: not found");
+        insta::assert_snapshot!(error, @"the vendor's site changed: https://a.example/dir/page after `window.__DATA__` in a script was not found");
     }
 
     #[test]

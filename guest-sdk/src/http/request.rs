@@ -38,7 +38,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Creates a request without headers and body.
+    /// Creates a request without headers or a body.
     #[must_use]
     pub fn new(method: &str, url: Url) -> Self {
         Self {

@@ -49,7 +49,7 @@ fn store(target: &Target, content: &[u8]) -> Result<SavedFile> {
     const PDF_TRAILER_SIZE: usize = 1 << 10;
     let end = content.get(content.len().saturating_sub(PDF_TRAILER_SIZE)..).unwrap_or(content);
     if content.starts_with(b"%PDF-") && !end.windows(5).any(|window| window == b"%%EOF") {
-        return Err(Error::vendor_down("the PDF is truncated: there is no %%EOF in its last 1 KiB"));
+        return Err(Error::vendor_down("the PDF is truncated; its last 1 KiB contains no %%EOF"));
     }
     host::store(target, content)
 }

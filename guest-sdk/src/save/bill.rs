@@ -9,7 +9,7 @@ use crate::http::FileSource;
 use crate::parse::Amount;
 use crate::{Error, Result};
 
-/// A bill with its file, saved as a document of type `io.cozy.bills`.
+/// A bill with its file, saved as a document of the doctype `io.cozy.bills`.
 #[derive(Debug)]
 #[must_use = "a bill is saved by `save_bills`"]
 pub struct Bill {

@@ -105,7 +105,7 @@ impl BillSaver<'_> {
         let reference = Reference { doctype: DOCTYPE.to_owned(), id: bill };
         match host::files::add_references(&Locator::Id(file), &[reference]) {
             Err(HostError::Denied(text)) => {
-                // The bills are saved anyway; applications just cannot find them from the file.
+                // The bills are saved anyway; apps just cannot find them from the file.
                 crate::debug!("files do not refer to their bills: {text}");
                 self.can_add_references = false;
                 Ok(())
@@ -131,7 +131,8 @@ fn assign_keys(bills: impl IntoIterator<Item = Bill>, saved: &mut SaveSummary) -
             // A list that shifts while its pages are read shows a bill twice.
             Some((_, same)) if (same.date, same.amount) == (bill.date, bill.amount) => {}
             Some(_) => {
-                let error = Error::vendor_changed("another bill has the same number");
+                let number = bill.reference.as_deref().unwrap_or_default();
+                let error = Error::vendor_changed(format!("another bill already has the number `{number}`"));
                 saved.add_problem(&bill.label(), error);
             }
         }
@@ -216,7 +217,7 @@ mod tests {
         [
             (
                 "F-7 of 2026-11-03, 6.00 EUR",
-                "the vendor's site changed: another bill has the same number",
+                "the vendor's site changed: another bill already has the number `F-7`",
             ),
         ]
         "#);

@@ -35,7 +35,7 @@ impl Item {
     }
 }
 
-/// Saves documents of one type: creates those whose key is new, updates those that changed. Existing fields that the
+/// Saves documents of one doctype: creates those whose key is new, updates those that changed. Existing fields that the
 /// new document lacks remain.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> R
     Ok(saved)
 }
 
-/// Sets fields of existing documents, including those of other applications; other fields remain.
+/// Sets fields of existing documents, including those of other apps; other fields remain.
 ///
 /// # Errors
 ///
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(change("7").unwrap().updated, 1);
         assert_eq!(change("7").unwrap().unchanged, 1);
         assert_eq!(host.documents("io.cozy.contacts"), [json!({ "name": "b", "age": 7 })]);
-        insta::assert_snapshot!(change("8").unwrap_err(), @"not found: io.cozy.contacts 8");
+        insta::assert_snapshot!(change("8").unwrap_err(), @"the item was not found: io.cozy.contacts 8");
     }
 
     #[test]

@@ -44,14 +44,14 @@ impl File {
         Self::new(name, source)
     }
 
-    /// Sets a folder below the account's folder, `/`-separated.
+    /// Sets the folder of the file, as a path below the account's folder: `2026/invoices`.
     pub fn folder(mut self, folder: impl Into<String>) -> Self {
         self.folder = folder.into();
         self
     }
 
     /// Sets the key that identifies the file in later runs, even if the user moved it, for example the vendor's own
-    /// number. The default is folder and name.
+    /// number. The default is the folder and the name.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -81,7 +81,7 @@ impl File {
         self
     }
 
-    /// Stores the content even if the user has the file already, because it changed.
+    /// Stores the content even if the user has the file already. Use it if the content has changed.
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
         self

@@ -164,7 +164,7 @@ mod tests {
             .map(|content| File::new(format!("{}.pdf", content.len()), FileSource::from_bytes(content)));
         let saved = save_files(&client(), files).unwrap();
         assert_eq!((saved.created, host.files().len()), (1, 1));
-        insta::assert_snapshot!(saved.problems()[0].1, @"the vendor does not respond: the PDF is truncated: there is no %%EOF in its last 1 KiB");
+        insta::assert_snapshot!(saved.problems()[0].1, @"the vendor does not respond: the PDF is truncated; its last 1 KiB contains no %%EOF");
     }
 
     #[test]

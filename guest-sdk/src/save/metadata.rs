@@ -2,7 +2,7 @@ use chrono::{NaiveDate, NaiveTime};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Metadata of a file in the user's Cozy. It is stored as `metadata`, and other applications display and search it.
+/// Metadata of a file in the user's Cozy. It is stored as `metadata`, and other apps display and search it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata(Map<String, Value>);
 

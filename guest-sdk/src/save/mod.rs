@@ -28,7 +28,7 @@ use crate::host::{documents as documents_import, files as files_import};
 /// The document type of files, which have an interface of their own.
 const FILES_DOCTYPE: &str = "io.cozy.files";
 
-/// Checks whether documents of a type, or files, may be saved, without saving any.
+/// Checks whether documents of a doctype, or files, may be saved, without saving any.
 pub(crate) fn check_save_allowed(doctype: &str) -> Result<()> {
     if doctype == FILES_DOCTYPE {
         files_import::check_save()?;

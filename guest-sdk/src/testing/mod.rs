@@ -46,7 +46,7 @@ impl Default for MockHost {
 }
 
 impl MockHost {
-    /// Creates a host with an account without fields, no responses, and ten minutes of remaining time.
+    /// Creates a host whose account has no fields. It has no responses, and ten minutes of time remain.
     pub fn new() -> Self {
         state::with_state(|state| *state = state::MockState::default());
         Self { parameters: Value::Object(serde_json::Map::new()) }
@@ -127,7 +127,7 @@ impl MockHost {
         state::with_state(|state| state.requests.clone())
     }
 
-    /// Returns the saved documents of a type, sorted by their keys.
+    /// Returns the saved documents of a doctype, sorted by their keys.
     #[must_use]
     pub fn documents(&self, doctype: &str) -> Vec<Value> {
         let is_wanted = |kind: &str| kind == doctype;

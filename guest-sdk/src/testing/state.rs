@@ -34,7 +34,7 @@ pub struct StoredFile {
     pub content: Vec<u8>,
     /// Metadata as JSON.
     pub metadata: Value,
-    /// Documents that the file refers to, by type and id.
+    /// Documents that the file refers to, each as its doctype and id.
     pub references: Vec<(String, String)>,
 }
 

@@ -149,18 +149,20 @@ impl AccountType {
             }
         }
         let read: Self = serde_json::from_value(Value::Object(given))
-            .map_err(|error| Error::BadRequest(format!("not a valid account type: {error}")))?;
+            .map_err(|error| Error::BadRequest(format!("the account type is not valid: {error}")))?;
         let endpoints = [&read.auth_endpoint, &read.token_endpoint, &read.manage_endpoint, &read.reconnect_endpoint];
         if let Some(invalid) = endpoints.into_iter().flatten().find(|url| !matches!(url.scheme(), "http" | "https")) {
             return Err(Error::BadRequest(format!("{invalid} is not an http or https URL")));
         }
         if read.grant_mode != GrantMode::Secret && read.auth_endpoint.is_none() {
             return Err(Error::BadRequest(
-                "auth_endpoint: missing; set it to the URL at which the user logs in".to_owned(),
+                "auth_endpoint: the field is missing; set it to the URL at which the user logs in".to_owned(),
             ));
         }
         if read.grant_mode.has_konnector_secret() && !secrets.iter().any(|(name, _)| *name == "secret") {
-            return Err(Error::BadRequest("secret: missing; set the secret that konnectors receive".to_owned()));
+            return Err(Error::BadRequest(
+                "secret: the field is missing; set it to the secret that konnectors receive".to_owned(),
+            ));
         }
         Ok((read, secrets))
     }

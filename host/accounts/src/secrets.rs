@@ -249,7 +249,7 @@ impl Accounts {
         let clear = self.context.core.key().open(context, sealed)?;
         String::from_utf8(clear.to_vec()).map_err(|_| Error::CorruptDocument {
             document: format!("io.cozy.accounts/{}", context.account),
-            message: format!("the secret '{}' is no text", context.field),
+            message: format!("the secret '{}' is not a string", context.field),
         })
     }
 

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// Maximum numbers of connections of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Maximum in total.
+    /// Maximum number of connections in total.
     pub total: usize,
-    /// Maximum from one address; for IPv6, from one /64, the prefix of one household.
+    /// Maximum number of connections from one address; for IPv6, from one /64, the prefix of one household.
     pub per_address: usize,
 }
 

@@ -54,17 +54,17 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Rejects callers without a rule for the whole type.
+    /// Rejects callers without a rule for the whole doctype.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), ApiError> {
         Ok(self.principal.check_type(verb, doctype)?)
     }
 
-    /// Rejects callers without a rule for any document of the type, before the requested document is known.
+    /// Rejects callers without a rule for any document of the doctype, before the requested document is known.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), ApiError> {
         Ok(self.principal.check_any(verb, doctype)?)
     }
 
-    /// Rejects callers without a rule for the type, the document's id, or one of its fields.
+    /// Rejects callers without a rule for the doctype, the document's id, or one of its fields.
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), ApiError> {
         Ok(self.principal.check_document(verb, doctype, id, body)?)
     }
@@ -200,7 +200,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
-/// A form (`a=1&b=2`) as body; the media type is ignored.
+/// A form (`a=1&b=2`) as the body; the media type is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormBody(pub Params);
 
@@ -216,7 +216,7 @@ impl<S: Send + Sync> FromRequest<S> for FormBody {
     }
 }
 
-/// A JSON object as body; the media type is ignored.
+/// A JSON object as the body; the media type is ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonObject(pub Map);
 
@@ -233,7 +233,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             let _charge = charge;
             JsonBudget::for_request(body.len()).check(&body).map_err(|error| match error {
                 JsonBudgetExceeded::Depth => Error::BadRequest(format!("the body is {error}")),
-                JsonBudgetExceeded::Heap { .. } => Error::TooLarge(format!("the body: {error}")),
+                JsonBudgetExceeded::Heap { .. } => Error::TooLarge(format!("the body is too large: {error}")),
             })?;
             serde_json::from_slice(&body)
                 .map(Self)

@@ -42,7 +42,8 @@ fn is_denied(path: &str) -> bool {
 impl PublicApi for InProcessApi {
     async fn call(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
         let response = if is_denied(request.uri().path()) {
-            ApiError::forbidden("a konnector cannot use this route: its permissions end with its run").into_response()
+            ApiError::forbidden("a konnector cannot use this route, because its permissions end with its run")
+                .into_response()
         } else {
             let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
             let mut request = request.map(Body::new);

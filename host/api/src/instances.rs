@@ -188,9 +188,9 @@ async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) ->
 /// Returns a token as plain text. The scope `*` permits everything. A konnector's token has no scope; its permissions
 /// are those of the konnector's manifest.
 async fn issue_token(State(platform): State<Platform>, params: Params) -> Result<String, ApiError> {
-    let domain = params
-        .get_non_empty("Domain")
-        .ok_or_else(|| ApiError::parameter("Domain", "Domain is missing; give the domain of the instance"))?;
+    let domain = params.get_non_empty("Domain").ok_or_else(|| {
+        ApiError::parameter("Domain", "Domain: the parameter is missing; set it to the domain of the instance")
+    })?;
     let audience: Audience = params.get_non_empty("Audience").unwrap_or("cli").parse()?;
     let subject = params.get_non_empty("Subject").unwrap_or("CLI");
     let scope = params.get("Scope").unwrap_or_default();

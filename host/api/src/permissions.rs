@@ -57,7 +57,7 @@ pub fn routes() -> ApiRouter<Platform> {
 fn patch_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.summary("Updates a permission set: its rules, or the recipients of codes")
         .field("permissions", SchemaKind::Object, "Rules to add or replace, by title; an empty rule is removed")
-        .field("codes", SchemaKind::Object, "All recipients of codes, by name")
+        .field("codes", SchemaKind::Object, "All recipients of codes, as an object whose keys are their names")
         .field("expires_at", SchemaKind::String, "When the share expires; an empty string means never")
         .error(409, "The permission set was modified concurrently")
 }
@@ -90,7 +90,9 @@ fn rules(body: &mut Attributes) -> Result<Map, ApiError> {
     match body.take("permissions") {
         None => Ok(Map::new()),
         Some(Value::Object(rules)) => Ok(rules),
-        Some(_) => Err(ApiError::attribute("permissions", "permissions: expected an object that maps titles to rules")),
+        Some(_) => {
+            Err(ApiError::attribute("permissions", "permissions: the value is not an object that maps titles to rules"))
+        }
     }
 }
 
@@ -162,7 +164,7 @@ fn read_patch(body: &mut Attributes) -> Result<PermissionPatch, ApiError> {
         None => None,
         Some(Value::Object(codes)) => Some(codes.keys().cloned().collect::<Vec<_>>()).filter(|codes| !codes.is_empty()),
         Some(_) => {
-            return Err(ApiError::attribute("codes", "codes: expected an object with a field for each name"));
+            return Err(ApiError::attribute("codes", "codes: the value is not an object with a field for each name"));
         }
     };
     let parse_expiry = |text: String| -> Result<Option<DateTime<Utc>>, ApiError> {
@@ -202,7 +204,9 @@ async fn exists(
     JsonObject(body): JsonObject,
 ) -> Result<PlainJson, ApiError> {
     let malformed = || {
-        ApiError::bad_request(format!("data: expected an array of at most {MAX_DOCUMENTS} objects with type and id"))
+        ApiError::bad_request(format!(
+            "data: the value is not an array of at most {MAX_DOCUMENTS} objects with type and id"
+        ))
     };
     let entries = body
         .get("data")

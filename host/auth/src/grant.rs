@@ -103,20 +103,22 @@ impl Auth {
         let wrong = |what: &str| Err(Error::BadRequest(what.to_owned()));
         let client = match self.context.oauth_clients().get(instance, &request.client_id) {
             Ok(client) => client,
-            Err(Error::NotFound(_)) => return wrong("client_id: no client with this id is registered"),
+            Err(Error::NotFound(_)) => {
+                return wrong(&format!("client_id: no client has the id '{}'", request.client_id));
+            }
             Err(error) => return Err(error),
         };
         if !client.value.redirect_uris.contains(&request.redirect_uri) {
-            return wrong("redirect_uri: the client did not register this URI");
+            return wrong(&format!("redirect_uri: the client did not register '{}'", request.redirect_uri));
         }
         if request.response_type != "code" {
-            return wrong("response_type must be 'code'");
+            return wrong("response_type: the value must be 'code'");
         }
         if request.state.is_empty() {
-            return wrong("state is mandatory: it ties the response to the request");
+            return wrong("state: the parameter is missing; it ties the response to the request");
         }
         if !request.code_challenge.is_empty() && request.code_challenge_method != "S256" {
-            return wrong("code_challenge_method must be 'S256'");
+            return wrong("code_challenge_method: the value must be 'S256'");
         }
         crate::token::parse_scope(&request.scope)?;
         Ok(client)
@@ -173,7 +175,7 @@ impl Auth {
                 Ok(Claims { aud: Audience::Refresh, sub, scope, .. }) if sub == client.id => {
                     self.token_response(instance, &client.id, scope, None)
                 }
-                _ => Err(oauth_error("invalid_grant", "invalid refresh token")),
+                _ => Err(oauth_error("invalid_grant", "the refresh token is not valid")),
             },
             other => Err(oauth_error(
                 "unsupported_grant_type",

@@ -69,7 +69,8 @@ impl Auth {
         }
         if good.len() >= MAX_ACTIVE_TOKENS {
             let until = good.into_iter().min().unwrap_or(now);
-            let message = format!("too many pending logins and authorizations ({MAX_ACTIVE_TOKENS}); try again later");
+            let message =
+                format!("there are too many pending logins and authorizations ({MAX_ACTIVE_TOKENS}); try again later");
             return Err(Error::RetryLater { until, message });
         }
         // Expired tokens are purged in their own commit, because another request may be purging them, too.
@@ -136,7 +137,7 @@ impl Auth {
                 instance.domain
             ))
         };
-        let Some(code) = code else { return Err(refused("a session code is required")) };
+        let Some(code) = code else { return Err(refused("the session code is missing")) };
         match self.redeem_one_time_token::<SessionCode>(instance, code).await? {
             Some(SessionCode {}) => Ok(()),
             None => Err(refused("the session code is unknown, already used, or older than five minutes")),

@@ -50,7 +50,7 @@ opened without it. The written backup is read again and verified.")]
   konnector --data-dir /srv/new serve
 
 The folder must be new or empty. The restored data is checked, then moved into place in one step. If the command is
-interrupted before, run it again.")]
+interrupted, run it again.")]
     Restore {
         /// Backup file.
         file: PathBuf,

@@ -96,7 +96,7 @@ impl Connection {
         let data = self.data();
         data.passphrase()?.ok_or_else(|| {
             Error::usage(
-                format!("no admin passphrase found in {}", data.passphrase_file().display()),
+                format!("there is no admin passphrase in {}", data.passphrase_file().display()),
                 format!("select the server's data folder with --data-dir, or set {VARIABLE}; `konnector serve` starts a server"),
             )
         })
@@ -124,7 +124,7 @@ impl Connection {
 }
 
 impl AdminClient {
-    /// Sends a request without body; returns the response as a string.
+    /// Sends a request without a body; returns the response as a string.
     pub async fn text(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<String> {
         let url = response::join_url(&self.url, path, query)?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
@@ -140,7 +140,7 @@ impl AdminClient {
             .await
     }
 
-    /// Sends a request without body; returns the response as JSON, null if it is empty.
+    /// Sends a request without a body; returns the response as JSON, null if it is empty.
     pub async fn json(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         response::parse(&self.text(method, path, query).await?)
     }

@@ -67,7 +67,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(())
 }
 
-/// Returns all documents of a type.
+/// Returns all documents of a doctype.
 pub async fn all_documents(session: &ApiClient, doctype: &str) -> Result<Vec<Value>> {
     let path = format!("data/{}/_normal_docs", encode_segment(doctype));
     let mut documents = Vec::new();

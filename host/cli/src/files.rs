@@ -130,7 +130,7 @@ async fn get(session: &ApiClient, output: Output, path: &str, target: Option<Pat
     let to_stdout = target == Path::new("-");
     if to_stdout && stdout().is_terminal() {
         return Err(Error::usage(
-            "not writing a file to the terminal",
+            "standard output is a terminal, so the file is not written to it",
             "pipe it into a program, or choose a file with -o",
         ));
     }

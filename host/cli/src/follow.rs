@@ -73,7 +73,7 @@ fn coloured_log_line(line: &Value) -> String {
     format!("{time}{level} {text}")
 }
 
-/// Live view of a job: on a terminal a status line below the log, otherwise only the log.
+/// Live view of a job: a status line below the log on a terminal, otherwise only the log.
 pub struct JobProgress {
     bar: ProgressBar,
     quiet: bool,
@@ -160,7 +160,7 @@ impl JobProgress {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
         self.print_line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
         if self.quiet || !stdin().is_terminal() {
-            self.print_line("no terminal to enter the code; set the account's field twoFACode");
+            self.print_line("there is no terminal to enter the code; set the account's field twoFACode");
             return Ok(None);
         }
         let bar = self.bar.clone();

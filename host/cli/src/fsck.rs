@@ -89,7 +89,7 @@ fn problem_json(problem: &FsckProblem, repaired: bool) -> Value {
 /// Checks a store that was not closed cleanly, and repairs it as far as possible. Called when the server starts.
 pub async fn repair_after_crash(store: &Store) -> Result<()> {
     let mut options = FsckOptions { deep: false, repair: false };
-    tracing::info!("the server did not stop cleanly the last time: checking the store");
+    tracing::info!("the server did not stop cleanly the last time; checking the store");
     let mut log = |event: FsckProgress<'_>| match event {
         FsckProgress::Read(_) => {}
         FsckProgress::Found(problem) => tracing::error!("{problem}"),

@@ -16,7 +16,7 @@ use crate::output::{Output, done, note};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the fingerprints of the key and of the data, which do not reveal the key.
+    /// Print the fingerprint of the key and that of the data. Fingerprints do not reveal the key.
     #[command(after_help = "Example:\n  konnector keys show          both fingerprints should be the same")]
     Show {
         #[command(flatten)]
@@ -26,10 +26,10 @@ pub enum Command {
     #[command(after_help = "Example:
   konnector keys rotate
 
-The new key is written next to the old one (master-key.new), secrets are re-encrypted account by account, then the new
-key replaces the old one. If the command is interrupted, run it again to continue; the server does not start before it
-is complete. The old key remains as master-key.old-FINGERPRINT, because earlier backups open only with it. Remove it
-with the last of them. Tokens that were issued before are no longer valid.")]
+The new key is written next to the old one (master-key.new). Secrets are re-encrypted account by account. Then the new
+key replaces the old one. If the command is interrupted, run it again to continue. The server does not start until the
+rotation is complete. The old key remains as master-key.old-FINGERPRINT, because earlier backups open only with it.
+Remove it when you delete the last of these backups. Tokens that were issued before the rotation are no longer valid.")]
     Rotate {
         #[command(flatten)]
         key: KeyFile,

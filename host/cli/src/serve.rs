@@ -62,19 +62,19 @@ pub struct Arguments {
     /// File with the master key, which encrypts secrets [default: master-key in the data folder].
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Private address or network that konnectors may reach, with or without port; may be repeated.
+    /// Private address or network that konnectors may reach, with or without a port; may be repeated.
     #[arg(long, value_name = "ADDRESS")]
     allow_address: Vec<String>,
-    /// URL of a registry of konnectors; may be repeated, the first that has a konnector is used.
+    /// URL of a registry of konnectors; may be repeated. The first registry that has a konnector is used.
     #[arg(long, value_name = "URL")]
     registry: Vec<String>,
     /// Maximum number of concurrent jobs [default: 4].
     #[arg(long, value_name = "NUMBER")]
     workers: Option<u32>,
-    /// Seconds after which another worker takes over the job of an unresponsive worker [default: 45].
+    /// Number of seconds after which another worker takes over the job of an unresponsive worker [default: 45].
     #[arg(long, value_name = "SECONDS")]
     lease_seconds: Option<u32>,
-    /// Seconds before the first retry of a failed run; the delay doubles with each retry [default: 300].
+    /// Number of seconds before the first retry of a failed run; the delay doubles with each retry [default: 300].
     #[arg(long, value_name = "SECONDS")]
     retry_delay_seconds: Option<u32>,
     /// Maximum number of concurrent jobs, in the whole server, that contact one vendor host; 0 means no limit
@@ -87,7 +87,7 @@ pub struct Arguments {
     /// Number of ended jobs to keep for each trigger [default: 50].
     #[arg(long, value_name = "NUMBER")]
     keep_jobs: Option<u32>,
-    /// Days to keep ended jobs [default: 90].
+    /// Number of days to keep ended jobs [default: 90].
     #[arg(long, value_name = "DAYS")]
     keep_jobs_days: Option<u32>,
     /// Disk space that new data leaves free, in MiB [default: 256, or 5 % of a small disk].
@@ -231,7 +231,7 @@ async fn exit_after_disk_failure(connection: &Connection, settings: &Settings, r
     tokio::time::sleep(RESPONSE_GRACE_PERIOD).await;
     let error = Error::failed(
         format!(
-            "the disk failed a write to {}: {reason}; all data acknowledged before is stored",
+            "a write to {} failed: {reason}; all data acknowledged before it is stored",
             settings.data_dir.store().display()
         ),
         "check the disk and free some space (df -h), then start the server again",

@@ -29,7 +29,7 @@ pub enum Command {
     Add {
         /// Slug of the konnector.
         slug: String,
-        /// ID of the account to use; omit it for konnectors without account.
+        /// ID of the account to use; omit it for konnectors without an account.
         #[arg(long, value_name = "ID")]
         account: Option<String>,
         #[command(flatten)]

@@ -166,7 +166,7 @@ impl FieldSpec {
                 None => (part, None),
                 Some((range, step)) => match step.parse::<u32>() {
                     Ok(step) if step > 0 => (range, Some(step)),
-                    _ => return Err(self.error(part, "the step after / must be at least 1")),
+                    _ => return Err(self.error(part, "the step after / is not a whole number of at least 1")),
                 },
             };
             let (first, last) = if range == "*" || range == "?" {
@@ -180,7 +180,7 @@ impl FieldSpec {
                 (value, if step.is_some() { self.last } else { value })
             };
             if first > last {
-                return Err(self.error(part, "a range must go from the smaller to the larger value"));
+                return Err(self.error(part, "the range begins after its end"));
             }
             values.extend((first..=last).step_by(step.unwrap_or(1) as usize));
         }

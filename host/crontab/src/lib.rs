@@ -235,7 +235,7 @@ mod tests {
             .map(|text| text.parse::<Crontab>().expect_err(text).to_string())
             .collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
-        the crontab cannot be read: '*/0' is not a valid minute: the step after / must be at least 1
+        the crontab cannot be read: '*/0' is not a valid minute: the step after / is not a whole number of at least 1
         the crontab cannot be read: 'funday' is not a valid day of week: use 0 to 6 or a name
         the crontab cannot be read: the time zone 'Mars/Base' is unknown; use an IANA name, for example Europe/Paris
         ");

@@ -1,4 +1,4 @@
-//! Changes to the documents of a type since a given sequence (CouchDB's changes feed).
+//! Changes to the documents of a doctype since a given sequence (CouchDB's changes feed).
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::Direction;
@@ -37,7 +37,7 @@ pub struct ChangesQuery {
     pub ids: Option<Vec<String>>,
 }
 
-/// A page of the changes feed of a type.
+/// A page of the changes feed of a doctype.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangePage {
     /// Latest change of each document.
@@ -49,8 +49,8 @@ pub struct ChangePage {
 }
 
 impl Documents {
-    /// Returns a page of durable changes to documents of a type. Deletions are included as long as their tombstones
-    /// exist, which is until the whole type or the instance is deleted. A purged document (a job that is too old) is
+    /// Returns a page of durable changes to documents of a doctype. Deletions are included as long as their tombstones
+    /// exist, which is until the whole doctype or the instance is deleted. A purged document (a job that is too old) is
     /// not included.
     ///
     /// The caller checks the permissions. Cancel-safe.
@@ -93,7 +93,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for a type that `/data` may not read, or without a rule on the whole type.
+    /// [`Error::Forbidden`] for a doctype that `/data` may not read, or without a rule on the whole doctype.
     pub async fn document_changes(
         &self,
         instance: &Instance,
@@ -113,7 +113,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for a type that `/data` may not read, or without a rule on the whole type.
+    /// [`Error::Forbidden`] for a doctype that `/data` may not read, or without a rule on the whole doctype.
     pub async fn newest_revisions(
         &self,
         instance: &Instance,

@@ -9,7 +9,7 @@ use crate::principal::Principal;
 use crate::stored::Object;
 use crate::{Error, Result};
 
-/// Returns whether documents of a type contain output of runs. Secrets in it are masked for users; a konnector that
+/// Returns whether documents of a doctype contain output of runs. Secrets in it are masked for users; a konnector that
 /// reads it back would learn which of its guesses are secrets.
 pub fn is_hidden_from_konnectors(verb: Verb, doctype: &Doctype) -> bool {
     verb == Verb::Get && *doctype == *JOBS
@@ -20,7 +20,7 @@ pub const HIDDEN_FROM_KONNECTORS_MESSAGE: &str =
     "a konnector may not read jobs, because they contain the output of runs; use the token of a person or an app";
 
 impl Principal {
-    /// Rejects callers without a rule for the whole type.
+    /// Rejects callers without a rule for the whole doctype.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Principal {
         self.explain_denial(self.permissions.check_type(verb, doctype), verb, doctype)
     }
 
-    /// Rejects callers without a rule for any document of the type, before the requested document is known.
+    /// Rejects callers without a rule for any document of the doctype, before the requested document is known.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Principal {
         self.explain_denial(self.permissions.check_any(verb, doctype), verb, doctype)
     }
 
-    /// Rejects callers without a rule for the type, the document's id, or one of its fields.
+    /// Rejects callers without a rule for the doctype, the document's id, or one of its fields.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
-//! Design documents, as CouchDB calls the indexes that clients declare for a type.
+//! Design documents, as CouchDB calls the indexes that clients declare for a doctype.
 //!
-//! They are stored apart from the documents of the type. The store identifies its own indexes only by their fields, so
-//! several design documents may share one of them.
+//! They are stored apart from the documents of the doctype. The store identifies its own indexes only by their fields,
+//! so several design documents may share one of them.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::stored::{Object, Stored, retry_on_conflict, to_object};
 use crate::{Error, Result};
 use konnector_query::{FieldPath, QueryError, Selector};
 
-/// Maximum number of indexes of a type, because each query examines all of them, and each change of a document is
+/// Maximum number of indexes of a doctype, because each query examines all of them, and each change of a document is
 /// written to all of them.
 const MAX_INDEXES: usize = 256;
 
@@ -154,7 +154,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without the right to read the whole type; [`Error::Store`] for a list of fields that no
+    /// [`Error::Forbidden`] without the right to read the whole doctype; [`Error::Store`] for a list of fields that no
     /// index can have.
     pub async fn declare_index(
         &self,
@@ -175,7 +175,7 @@ impl Documents {
         }
         if !known && declared >= MAX_INDEXES {
             return Err(Error::BadRequest(format!(
-                "{doctype} has {MAX_INDEXES} indexes, the maximum; delete unused design documents"
+                "{doctype} has {MAX_INDEXES} indexes, which is the maximum; delete unused design documents"
             )));
         }
         self.core.store().ensure_index(&instance.id, doctype, &new.definition.fields).await?;
@@ -197,11 +197,11 @@ impl Documents {
         Ok(DeclaredIndex { created, design, name })
     }
 
-    /// Lists the design documents of a type, by name.
+    /// Lists the design documents of a doctype, sorted by name.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without the right to read the whole type.
+    /// [`Error::Forbidden`] without the right to read the whole doctype.
     pub fn designs(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
@@ -228,7 +228,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without the right to read the whole type; [`Error::NotFound`] with CouchDB's reason.
+    /// [`Error::Forbidden`] without the right to read the whole doctype; [`Error::NotFound`] with CouchDB's reason.
     pub fn design(
         &self,
         instance: &Instance,
@@ -247,8 +247,8 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without the right to delete the whole type, and for the server's own; [`Error::NotFound`];
-    /// [`Error::Conflict`] if `rev` is not the newest revision.
+    /// [`Error::Forbidden`] without the right to delete the whole doctype, and for the server's own;
+    /// [`Error::NotFound`]; [`Error::Conflict`] if `rev` is not the newest revision.
     pub async fn delete_design(
         &self,
         instance: &Instance,
@@ -260,14 +260,14 @@ impl Documents {
         check_readable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;
         let Some(found) = self.core.load::<Design>(&doc_ref(instance, doctype, id))? else {
-            // In a type that only the server writes, an index that no client declared belongs to the server.
+            // In a doctype that only the server writes, an index that no client declared belongs to the server.
             check_writable(doctype)?;
             return Err(Error::NotFound("missing".to_owned()));
         };
         self.delete_design_and_indexes(instance, doctype, &Design { id: id.to_owned(), ..found.value }, rev).await
     }
 
-    /// Deletes all design documents of a type.
+    /// Deletes all design documents of a doctype.
     pub async fn delete_designs(&self, instance: &Instance, doctype: &Doctype) -> Result<()> {
         for (design, rev) in self.load_designs(instance, doctype)? {
             self.delete_design_and_indexes(instance, doctype, &design, &rev).await?;
@@ -300,7 +300,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// As [`Documents::design`]; [`Error::Forbidden`] without the right to create documents of the type.
+    /// As [`Documents::design`]; [`Error::Forbidden`] without the right to create documents of the doctype.
     pub async fn copy_design(
         &self,
         instance: &Instance,

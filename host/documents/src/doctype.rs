@@ -118,14 +118,14 @@ const READ_ONLY: [&str; 12] = [
     "com.bitwarden.contacts",
 ];
 
-/// Returns whether `/data` may read documents of this type.
+/// Returns whether `/data` may read documents of this doctype.
 #[must_use]
 pub fn is_readable(doctype: &Doctype) -> bool {
     let name: &str = doctype.as_ref();
     !INACCESSIBLE.contains(&name) && !name.starts_with("io.cozy.certified.")
 }
 
-/// Returns whether `/data` may write documents of this type.
+/// Returns whether `/data` may write documents of this doctype.
 #[must_use]
 pub fn is_writable(doctype: &Doctype) -> bool {
     is_readable(doctype) && !READ_ONLY.contains(&doctype.as_ref())

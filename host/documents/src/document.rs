@@ -21,7 +21,7 @@ pub enum MissingReason {
     Never,
     /// The document was deleted.
     Deleted,
-    /// No document of this type exists.
+    /// No document of this doctype exists.
     Doctype,
 }
 
@@ -40,7 +40,7 @@ impl MissingReason {
 /// Maximum number of documents on a page, which is held in memory.
 const MAX_PAGE_SIZE: usize = 1_000;
 
-/// One page of the documents of a type.
+/// One page of the documents of a doctype.
 #[derive(Debug, Clone)]
 pub struct DocumentPage {
     /// The documents, without the platform's reserved fields.
@@ -62,7 +62,7 @@ impl DocumentPage {
     }
 }
 
-/// Rejects types that `/data` may not read.
+/// Rejects doctypes that `/data` may not read.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub fn check_readable(doctype: &Doctype) -> Result<()> {
     }
 }
 
-/// Rejects types that `/data` may not write.
+/// Rejects doctypes that `/data` may not write.
 ///
 /// # Errors
 ///
@@ -140,7 +140,8 @@ impl Documents {
         Ok(if self.doctype_exists(&at.instance, &at.doctype)? { MissingReason::Never } else { MissingReason::Doctype })
     }
 
-    /// Returns whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
+    /// Returns whether documents of a doctype were ever written, or indexed, since the doctype was last deleted as a
+    /// whole.
     pub fn doctype_exists(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
         let changed = self.core.store().count_changes(instance, doctype, &Seq::default(), 1)? > 0;
         Ok(changed || !self.core.store().list_indexes(instance, doctype)?.is_empty())
@@ -159,7 +160,7 @@ impl Documents {
         Ok(Document { id, rev, body: without_reserved_fields(body) })
     }
 
-    /// Lists the types that have documents.
+    /// Lists the doctypes that have documents.
     ///
     /// # Errors
     ///
@@ -168,11 +169,11 @@ impl Documents {
         Ok(self.core.store().doctypes(&instance.id)?.into_iter().filter(doctype::is_readable).collect())
     }
 
-    /// Returns a page of the documents of a type, in the order of their ids. `limit` is 1 to 1,000.
+    /// Returns a page of the documents of a doctype, in the order of their ids. `limit` is 1 to 1,000.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without a rule on the whole type.
+    /// [`Error::Forbidden`] without a rule on the whole doctype.
     pub fn list(
         &self,
         instance: &Instance,
@@ -250,11 +251,11 @@ impl Documents {
         self.core.store().write_count()
     }
 
-    /// Counts the documents of a type.
+    /// Counts the documents of a doctype.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without a rule on the whole type.
+    /// [`Error::Forbidden`] without a rule on the whole doctype.
     pub async fn count(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<usize> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
@@ -265,7 +266,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without a rule on the whole type.
+    /// [`Error::Forbidden`] without a rule on the whole doctype.
     pub fn read_without_secrets(
         &self,
         instance: &Instance,
@@ -282,13 +283,13 @@ impl Documents {
         Ok(found.map(|Document { id, rev, body }| Document { id, rev, body: without_reserved_fields(body) }))
     }
 
-    /// Deletes every document of a type. The triggers of deleted accounts are deleted too.
+    /// Deletes every document of a doctype. The triggers of deleted accounts are deleted too.
     ///
     /// Cancel safety: documents deleted so far stay deleted; the others still exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
+    /// [`Error::Forbidden`] by the doctype, or without a rule on the whole doctype.
     pub async fn delete_all(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<()> {
         check_writable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;

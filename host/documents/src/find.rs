@@ -52,7 +52,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] if no index covers the query, or the
+    /// [`Error::Forbidden`] without a rule on the whole doctype; [`Error::Query`] if no index covers the query, or the
     /// bookmark belongs to another query.
     pub async fn find(
         &self,
@@ -82,7 +82,7 @@ impl Documents {
         self.collect_matches(instance, doctype, &query, &selector, (way, direction)).await
     }
 
-    /// Returns the usable indexes: the one that the query names, or all that cover every document of the type.
+    /// Returns the usable indexes: the one that the query names, or all that cover every document of the doctype.
     fn candidate_indexes(&self, instance: &Instance, doctype: &Doctype, query: &Query) -> Result<Vec<CandidateIndex>> {
         let mut candidates = Vec::new();
         for (design, _) in self.load_designs(instance, doctype)? {

@@ -246,7 +246,7 @@ impl Instances {
     /// [`Error::NotFound`] if no instance has this host name.
     pub fn get(&self, host: &str) -> Result<Arc<Instance>> {
         if host.len() > MAX_HOST_SIZE {
-            return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
+            return Err(Error::NotFound(format!("no instance has a domain that is {} bytes long", host.len())));
         }
         let look = || -> Result<Option<(String, DocumentStamp)>> {
             let Some(id) = self.resolve_host(&host.to_ascii_lowercase())? else { return Ok(None) };

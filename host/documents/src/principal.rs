@@ -141,7 +141,7 @@ impl Principal {
     pub fn check_may_outlive_run(&self, what: &str) -> Result<()> {
         match self.konnector() {
             None => Ok(()),
-            Some(_) => Err(Error::Forbidden(format!("a konnector cannot {what}: its rights end with its run"))),
+            Some(_) => Err(Error::Forbidden(format!("a konnector cannot {what}, because its rights end with its run"))),
         }
     }
 }

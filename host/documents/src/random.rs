@@ -19,7 +19,7 @@ impl RandomSource for SystemRandom {
         match getrandom::fill(&mut bytes) {
             Ok(()) => f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
             Err(error) => {
-                tracing::warn!(%error, "no random numbers available; delays are not randomised");
+                tracing::warn!(%error, "there are no random numbers; delays are not randomised");
                 0.5
             }
         }

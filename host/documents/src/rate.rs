@@ -35,8 +35,9 @@ pub enum RateKind {
     KonnectorRequest,
 }
 
-/// Runs that one konnector may request per hour. A konnector that fetches from a vendor in several steps needs a few;
-/// one that starts itself repeatedly is limited to one run in three minutes, which leaves the workers to others.
+/// Number of runs that one konnector may request per hour. A konnector that fetches from a vendor in several steps
+/// needs a few; one that starts itself repeatedly is limited to one run in three minutes, which leaves the workers to
+/// others.
 const MAX_KONNECTOR_REQUESTS: u32 = 20;
 
 /// Limits of each kind per hour, set by the operator; 0 means no limit.
@@ -44,11 +45,11 @@ const MAX_KONNECTOR_REQUESTS: u32 = 20;
 pub struct HourlyLimits {
     /// Calls of webhooks.
     pub webhooks: u32,
-    /// Jobs that events start.
+    /// Number of jobs that events start.
     pub events: u32,
-    /// Jobs that clients push and triggers that they launch.
+    /// Number of jobs that clients push and of triggers that they launch.
     pub jobs: u32,
-    /// Requests for tokens.
+    /// Number of requests for tokens.
     pub tokens: u32,
     /// Registrations of OAuth clients.
     pub oauth_clients: u32,

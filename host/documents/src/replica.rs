@@ -30,14 +30,16 @@ impl Documents {
         check_writable(doctype)?;
         check_document_id(id)?;
         let Some(newest) = history.first() else {
-            return Err(Error::BadRequest("_rev: required for a document of another database".to_owned()));
+            return Err(Error::BadRequest(
+                "_rev: the field is missing; set it to the revision of the document in the other database".to_owned(),
+            ));
         };
         let here = self.core.store().get(&instance.doc(doctype, id))?.map(|found| found.rev);
         match (here, body) {
             (Some(here), _) if here == *newest => {}
             (Some(here), _) if !history.contains(&here) => {
                 return Err(Error::Conflict(format!(
-                    "the document is at revision {here}, which is not an ancestor of {newest}, and conflicts are not stored: read the document, then write it again"
+                    "the document is at revision {here}, which is not an ancestor of {newest}, and conflicts are not stored; read the document, then write it again"
                 )));
             }
             (Some(here), Some(body)) => {

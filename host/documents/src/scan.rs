@@ -1,4 +1,4 @@
-//! Scans over the documents of a type, by id or along an index.
+//! Scans over the documents of a doctype, by id or along an index.
 
 use std::collections::VecDeque;
 use std::fmt;

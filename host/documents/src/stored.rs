@@ -99,7 +99,7 @@ impl Core {
         self.store().get(at)?.map(|document| Stored::from_document(&at.doctype, document)).transpose()
     }
 
-    /// Loads all typed documents of a type.
+    /// Loads all typed documents of a doctype.
     pub fn load_all<T: DeserializeOwned>(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Stored<T>>> {
         let mut all = Vec::new();
         let mut after: Option<String> = None;

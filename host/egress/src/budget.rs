@@ -12,11 +12,11 @@ use super::error::HttpError;
 pub struct HttpBudget {
     /// Number of requests.
     pub requests: u64,
-    /// Bytes sent: request lines, headers and bodies.
+    /// Number of bytes sent: request lines, headers and bodies.
     pub bytes_up: u64,
-    /// Bytes received: headers, and bodies after decompression.
+    /// Number of bytes received: headers, and bodies after decompression.
     pub bytes_down: u64,
-    /// Bytes of one decoded body that [`Session::send`](super::Session::send) returns.
+    /// Maximum number of bytes of one decoded body that [`Session::send`](super::Session::send) returns.
     pub body_limit: u64,
 }
 
@@ -32,8 +32,8 @@ impl Default for HttpBudget {
     }
 }
 
-/// Placeholder replacements per run. A token in a header accompanies every request, and large runs send about ten
-/// thousand; a run that needs more is probing how a vendor displays a secret.
+/// Maximum number of placeholder replacements per run. A token in a header accompanies every request, and large runs
+/// send about ten thousand; a run that needs more is probing how a vendor displays a secret.
 pub const MAX_SUBSTITUTIONS: u64 = 20_000;
 
 /// Usage counted against a budget. A charge that does not fit is not booked, so a smaller one may still fit.

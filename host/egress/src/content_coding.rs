@@ -93,11 +93,11 @@ impl std::error::Error for DecompressionBomb {}
 /// Decoder for one coding of a body.
 pub(super) struct ContentDecoder {
     state: DecoderState,
-    /// Bytes received from the network.
+    /// Number of bytes received from the network.
     network_bytes: Arc<AtomicU64>,
-    /// Bytes that this stage has produced.
+    /// Number of bytes that this stage has produced.
     decompressed_bytes: u64,
-    /// Consecutive members without content.
+    /// Number of consecutive members without content.
     empty_members: usize,
 }
 

@@ -17,8 +17,9 @@ use tokio::time::{Duration, Instant};
 
 use super::error::HttpError;
 
-/// Bytes that an account's requests may contain in addition to an echoed secret within a day. A login form with its
-/// hidden fields has a few thousand; after a day, one six-digit PIN in sixteen is among the guesses.
+/// Maximum number of bytes that an account's requests may contain in addition to an echoed secret within a day. A
+/// login form with its hidden fields has a few thousand; after a day, one six-digit PIN in sixteen is among the
+/// guesses.
 pub const MAX_ECHOED_REQUEST_BYTES: u64 = 64 << 10;
 
 /// Time after which the charges of an account expire.

@@ -49,7 +49,7 @@ pub enum HttpError {
     #[error("{0}")]
     Timeout(Phase),
     /// More redirects than the gate follows.
-    #[error("more than {} redirects", super::redirect::MAX_REDIRECTS)]
+    #[error("there were more than {} redirects", super::redirect::MAX_REDIRECTS)]
     TooManyRedirects,
     /// The decoded body is larger than this number of bytes.
     #[error("the body is larger than {0} bytes; use download")]

@@ -18,7 +18,7 @@ pub async fn with_log_limit<T>(job: &str, work: impl Future<Output = T>) -> T {
         let output = work.await;
         let more = LINES.with(Cell::get).saturating_sub(MAX_LINES);
         if more > 0 {
-            tracing::warn!(job, more, "omitted log lines of this run: it caused more than {MAX_LINES}");
+            tracing::warn!(job, more, "omitted further log lines of this run, because it caused more than {MAX_LINES}");
         }
         output
     };

@@ -11,8 +11,8 @@ const MAX_BOUNDARY_LENGTH: usize = 70;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum MultipartError {
     #[error(
-        "Content-Type is not valid; send multipart/form-data with one boundary of at most {MAX_BOUNDARY_LENGTH} letters, digits, \"+\", \"-\", \".\" and \
-         \"_\", and no other parameter except charset=utf-8"
+        "the Content-Type is not valid; send multipart/form-data with one boundary of at most {MAX_BOUNDARY_LENGTH} \
+         letters, digits, \"+\", \"-\", \".\" and \"_\", and no other parameter except charset=utf-8"
     )]
     ContentType,
     #[error("the body is not UTF-8; send files in a separate request")]

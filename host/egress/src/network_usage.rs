@@ -63,11 +63,11 @@ pub struct HostRecord {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(rename = "own")]
     pub internal: bool,
-    /// Requests that were sent, by method.
+    /// Number of requests sent, for each method.
     pub methods: BTreeMap<String, u64>,
-    /// Responses, by status.
+    /// Number of responses, for each status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Requests that were sent.
+    /// Number of requests sent.
     pub requests: u64,
     /// Number of denied attempts.
     pub denied: u64,
@@ -81,13 +81,13 @@ pub struct HostRecord {
     /// Number of secret values inserted into requests, see [`MAX_SUBSTITUTIONS`](super::MAX_SUBSTITUTIONS).
     #[serde(skip_serializing_if = "is_zero")]
     pub substitutions: u64,
-    /// Headers with credentials that did not follow a redirect of this host to another origin.
+    /// Number of headers with credentials that did not follow a redirect of this host to another origin.
     pub credentials_dropped: u64,
-    /// Responses from non-public addresses that the operator allows.
+    /// Number of responses from non-public addresses that the operator allows.
     pub private: u64,
-    /// Bytes sent: request lines, headers and bodies.
+    /// Number of bytes sent: request lines, headers and bodies.
     pub bytes_up: u64,
-    /// Bytes received, bodies after decompression, as the guest sees them.
+    /// Number of bytes received, as the guest sees them: bodies are counted after decompression.
     pub bytes_down: u64,
 }
 

@@ -98,5 +98,5 @@ pub(super) fn check_ip_literal(url: &Url, gate: &GateState) -> Result<(), HttpEr
 }
 
 fn port(url: &Url) -> Result<u16, HttpError> {
-    url.port_or_known_default().ok_or_else(|| HttpError::Invalid("url: has no port".to_owned()))
+    url.port_or_known_default().ok_or_else(|| HttpError::Invalid("url: the port is missing".to_owned()))
 }

@@ -53,7 +53,8 @@ pub(super) fn redirect_request(
     let url = template.url.join(&location).map_err(|error| unusable(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(unusable(format!(
-            "its target is a {}: URL, not a web page; to read the target, send the request with follow-redirects off",
+            "its target is a {}: URL and not a web page; to read the target, send the request with follow-redirects \
+             off",
             url.scheme()
         )));
     }
@@ -71,7 +72,7 @@ pub(super) fn redirect_request(
     }
     if template.url.scheme() == "https" && url.scheme() == "http" {
         return Err(HttpError::Denied(format!(
-            "{} redirects to {}: redirects from https to http are not allowed",
+            "{} redirects to {}, but redirects from https to http are not allowed",
             template.url.origin().ascii_serialization(),
             url.origin().ascii_serialization()
         )));
@@ -201,9 +202,9 @@ mod tests {
     #[test]
     fn redirects_that_are_not_followed() {
         let refusal = |location| follow(post(), 302, location).unwrap_err().to_string();
-        insta::assert_snapshot!(refusal("http://a.example/"), @"https://a.example redirects to http://a.example: redirects from https to http are not allowed");
-        insta::assert_snapshot!(refusal("file:///etc/passwd"), @"a redirect from https://a.example cannot be followed: its target is a file: URL, not a web page; to read the target, send the request with follow-redirects off");
-        insta::assert_snapshot!(refusal("https://me:pw@b.example/"), @"a redirect from https://a.example cannot be followed: url: contains a user name or password; send an Authorization header instead");
+        insta::assert_snapshot!(refusal("http://a.example/"), @"https://a.example redirects to http://a.example, but redirects from https to http are not allowed");
+        insta::assert_snapshot!(refusal("file:///etc/passwd"), @"a redirect from https://a.example cannot be followed: its target is a file: URL and not a web page; to read the target, send the request with follow-redirects off");
+        insta::assert_snapshot!(refusal("https://me:pw@b.example/"), @"a redirect from https://a.example cannot be followed: url: the URL contains a user name or a password; send an Authorization header instead");
         insta::assert_snapshot!(refusal("https://[::1/"), @"a redirect from https://a.example cannot be followed: invalid IPv6 address");
     }
 }

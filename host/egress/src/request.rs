@@ -173,9 +173,10 @@ impl RequestTemplate {
         let template =
             Self { method: parse_method(&request.method)?, headers, body: request.body, url, form_charset: UTF_8 };
         match request.form_charset {
-            Some(labels) if labels.len() > MAX_CHARSET_LABELS_BYTES => {
-                Err(invalid(format!("form-charset: {} bytes, the limit is {MAX_CHARSET_LABELS_BYTES}", labels.len())))
-            }
+            Some(labels) if labels.len() > MAX_CHARSET_LABELS_BYTES => Err(invalid(format!(
+                "form-charset: the value is {} bytes long, but the limit is {MAX_CHARSET_LABELS_BYTES} bytes",
+                labels.len()
+            ))),
             Some(labels) => template.with_charset(form::choose_encoding(&labels)),
             None => Ok(template),
         }
@@ -186,7 +187,7 @@ impl RequestTemplate {
         let form = self.body.as_deref().unwrap_or_else(|| self.url.query().unwrap_or_default().as_bytes());
         if form.len() > form::MAX_FORM_BYTES {
             return Err(invalid(format!(
-                "form-charset: the form has {} bytes, the limit is {}",
+                "form-charset: the form is {} bytes long, but the limit is {} bytes",
                 form.len(),
                 form::MAX_FORM_BYTES
             )));
@@ -197,7 +198,10 @@ impl RequestTemplate {
                 self.url.set_query(Some(&transcoded));
             }
             if self.url.as_str().len() > MAX_URL_LENGTH {
-                return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", self.url.as_str().len())));
+                return Err(invalid(format!(
+                    "url: the URL is {} bytes long, but the limit is {MAX_URL_LENGTH} bytes",
+                    self.url.as_str().len()
+                )));
             }
         } else if content_type(&self.headers).essence == FORM_MEDIA_TYPE {
             self.body = Some(transcoded.into());
@@ -221,7 +225,7 @@ impl StreamingRequest {
     /// begins with `/`; a `Host` that repeats the authority; one `Content-Length` of digits.
     pub(super) fn new(parts: http::request::Parts) -> Result<Self, HttpError> {
         let (Some(_), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
-            return Err(invalid("url: has no scheme or no host".to_owned()));
+            return Err(invalid("url: the scheme or the host is missing".to_owned()));
         };
         if parts.uri.path_and_query().is_some_and(|path| !path.as_str().starts_with(['/', '?'])) {
             return Err(invalid("url: the path must begin with /".to_owned()));
@@ -236,12 +240,12 @@ impl StreamingRequest {
                 header::HOST if value.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {}
                 header::HOST => {
                     return Err(invalid(format!(
-                        "headers: host differs from the URL's authority {authority}; leave it out"
+                        "headers: the host header differs from the URL's authority {authority}; leave it out"
                     )));
                 }
                 header::CONTENT_LENGTH => match (length, parse_digits(value)) {
                     (None, Some(bytes)) => length = Some(bytes),
-                    _ => return Err(invalid("headers: content-length must be one number".to_owned())),
+                    _ => return Err(invalid("headers: content-length must be a single number".to_owned())),
                 },
                 _ if is_reserved(name) => {
                     return Err(invalid(format!("headers: {name} is set by the host; leave it out")));
@@ -271,8 +275,9 @@ fn invalid(text: String) -> HttpError {
 fn parse_method(text: &str) -> Result<Method, HttpError> {
     let short = Some(text).filter(|text| text.len() <= MAX_METHOD_LENGTH);
     let method = short.and_then(|text| Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok());
-    let method =
-        method.ok_or_else(|| invalid("method: not a valid HTTP method; use GET, POST and so on".to_owned()))?;
+    let method = method.ok_or_else(|| {
+        invalid("method: the value is not a valid HTTP method; use for example GET or POST".to_owned())
+    })?;
     match method.as_str() {
         "CONNECT" | "TRACE" | "TRACK" => Err(invalid(format!("method: {method} is not available to konnectors"))),
         _ => Ok(method),
@@ -283,7 +288,10 @@ fn parse_method(text: &str) -> Result<Method, HttpError> {
 /// that every later check and the connection itself use.
 pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
     if text.len() > MAX_URL_LENGTH {
-        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", text.len())));
+        return Err(invalid(format!(
+            "url: the URL is {} bytes long, but the limit is {MAX_URL_LENGTH} bytes",
+            text.len()
+        )));
     }
     let url =
         Url::parse(text).map_err(|error| invalid(format!("url: {error}; expected an absolute http or https URL")))?;
@@ -296,7 +304,9 @@ pub(super) fn normalize_url(mut url: Url) -> Result<Url, HttpError> {
         return Err(invalid(format!("url: the scheme is {}; expected http or https", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("url: contains a user name or password; send an Authorization header instead".to_owned()));
+        return Err(invalid(
+            "url: the URL contains a user name or a password; send an Authorization header instead".to_owned(),
+        ));
     }
     url.set_fragment(None);
     if let Some(host) = url.domain().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
@@ -306,7 +316,10 @@ pub(super) fn normalize_url(mut url: Url) -> Result<Url, HttpError> {
         return Err(invalid("url: the host has an empty label (two dots in a row)".to_owned()));
     }
     if url.as_str().len() > MAX_URL_LENGTH {
-        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", url.as_str().len())));
+        return Err(invalid(format!(
+            "url: the URL is {} bytes long, but the limit is {MAX_URL_LENGTH} bytes",
+            url.as_str().len()
+        )));
     }
     Ok(url)
 }
@@ -347,7 +360,8 @@ fn check_sizes(number: usize, size: usize) -> Result<(), HttpError> {
     let (max_bytes, max_headers) = MAX_REQUEST_HEADERS;
     if size > max_bytes || number > max_headers {
         let text = format!(
-            "headers: {number} headers with {size} bytes, the limits are {max_headers} headers and {max_bytes} bytes"
+            "headers: there are {number} headers with {size} bytes, but the limits are {max_headers} headers and \
+             {max_bytes} bytes"
         );
         return Err(invalid(text));
     }
@@ -478,14 +492,14 @@ mod tests {
     fn errors_name_the_field() {
         let get = || Request::get("https://a.example/");
         let labels = Request { form_charset: Some("x ".repeat(1_000)), ..get() };
-        insta::assert_snapshot!(refused(labels), @"form-charset: 2000 bytes, the limit is 1024");
+        insta::assert_snapshot!(refused(labels), @"form-charset: the value is 2000 bytes long, but the limit is 1024 bytes");
         insta::assert_snapshot!(refused(Request::get("bank.example")), @"url: relative URL without a base; expected an absolute http or https URL");
-        insta::assert_snapshot!(refused(Request::get("https://me:pw@bank.example")), @"url: contains a user name or password; send an Authorization header instead");
+        insta::assert_snapshot!(refused(Request::get("https://me:pw@bank.example")), @"url: the URL contains a user name or a password; send an Authorization header instead");
         insta::assert_snapshot!(refused(get().header("x y", "1")), @r#"headers: "x y" is not a valid header name (RFC 9110 §5.1)"#);
         insta::assert_snapshot!(refused(get().header("x", "a\r\nb: c")), @"headers: the value of x contains a line break or another control character");
-        insta::assert_snapshot!(refused(Request { method: "GE T".into(), ..get() }), @"method: not a valid HTTP method; use GET, POST and so on");
+        insta::assert_snapshot!(refused(Request { method: "GE T".into(), ..get() }), @"method: the value is not a valid HTTP method; use for example GET or POST");
         insta::assert_snapshot!(refused(Request { method: "trace".into(), ..get() }), @"method: TRACE is not available to konnectors");
-        insta::assert_snapshot!(refused(get().header("x", &"y".repeat(70_000))), @"headers: 1 headers with 70001 bytes, the limits are 100 headers and 65536 bytes");
+        insta::assert_snapshot!(refused(get().header("x", &"y".repeat(70_000))), @"headers: there are 1 headers with 70001 bytes, but the limits are 100 headers and 65536 bytes");
     }
 
     proptest! {

@@ -49,8 +49,8 @@ pub(super) fn fill(
 ) -> Result<FilledRequest, HttpError> {
     if let Some(secret) = secrets.find(template.url.as_str().as_bytes()).next() {
         return Err(HttpError::Invalid(format!(
-            "url: contains the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, \
-             JSON or XML body",
+            "url: the URL contains the placeholder of the secret {}; URLs end up in logs, so send it in a header or \
+             in a form, JSON or XML body",
             secret.name
         )));
     }
@@ -72,8 +72,8 @@ pub(super) async fn check_large_body(body: Option<&Bytes>, secrets: &SecretSnaps
     match secrets.find_in_large(body).await {
         None => Ok(()),
         Some(secret) => Err(HttpError::Invalid(format!(
-            "body: contains the placeholder of the secret {} and has {} bytes; the limit for a body with a secret is \
-             {MAX_SECRET_BODY}",
+            "body: the body contains the placeholder of the secret {} and is {} bytes long; the limit for a body with \
+             a secret is {MAX_SECRET_BODY} bytes",
             secret.name,
             body.len()
         ))),
@@ -247,8 +247,8 @@ fn value_encoder(
         other => {
             let other = if other.is_empty() { "not given" } else { other };
             return Err(HttpError::Invalid(format!(
-                "body: contains the placeholder of the secret {}, but its Content-Type is {other}; secrets can be sent \
-                 in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain",
+                "body: the body contains the placeholder of the secret {}, but its Content-Type is {other}; secrets \
+                 can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain",
                 secret.name
             )));
         }
@@ -378,10 +378,10 @@ mod tests {
         let fixture = fixture("line\nbreak");
         let word = &fixture.word;
         let get = || Request::get("https://a.example/");
-        insta::assert_snapshot!(fixture.refusal(Request::get(format!("https://a.example/?p={word}")), true), @"url: contains the placeholder of the secret password; URLs end up in logs, so send it in a header or in a form, JSON or XML body");
+        insta::assert_snapshot!(fixture.refusal(Request::get(format!("https://a.example/?p={word}")), true), @"url: the URL contains the placeholder of the secret password; URLs end up in logs, so send it in a header or in a form, JSON or XML body");
         insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), true), @"headers: the secret password contains a character that x-key cannot carry; send it in a body");
         insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), false), @"password is not bound");
-        insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "application/pdf", word.clone()), true), @"body: contains the placeholder of the secret password, but its Content-Type is application/pdf; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain");
+        insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "application/pdf", word.clone()), true), @"body: the body contains the placeholder of the secret password, but its Content-Type is application/pdf; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain");
     }
 
     #[tokio::test]
@@ -389,7 +389,7 @@ mod tests {
         let fixture = fixture("s3cret-value");
         let check = async |body: String| check_large_body(Some(&body.into()), &fixture.table.snapshot()).await;
         let error = check(format!("{}{}", "x".repeat(MAX_SECRET_BODY), fixture.word)).await.unwrap_err();
-        insta::assert_snapshot!(error, @"body: contains the placeholder of the secret password and has 65567 bytes; the limit for a body with a secret is 65536");
+        insta::assert_snapshot!(error, @"body: the body contains the placeholder of the secret password and is 65567 bytes long; the limit for a body with a secret is 65536 bytes");
         assert_eq!(check("x".repeat(MAX_SECRET_BODY + 1)).await, Ok(()));
         assert_eq!(check(fixture.word.clone()).await, Ok(()), "a short one is filled");
     }
@@ -494,7 +494,7 @@ mod tests {
         let login = part("pwd", "", &password);
         assert_eq!(fill(plain, format!("{login}--x--")), Ok(1));
         let refusal = |content_type: &str, body: String| fill(content_type, body).unwrap_err().to_string();
-        insta::assert_snapshot!(refusal("multipart/form-data; x=\"; boundary=y; y=\"; boundary=x", format!("{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: Content-Type is not valid; send multipart/form-data with one boundary of at most 70 letters, digits, "+", "-", "." and "_", and no other parameter except charset=utf-8"#);
+        insta::assert_snapshot!(refusal("multipart/form-data; x=\"; boundary=y; y=\"; boundary=x", format!("{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: the Content-Type is not valid; send multipart/form-data with one boundary of at most 70 letters, digits, "+", "-", "." and "_", and no other parameter except charset=utf-8"#);
         insta::assert_snapshot!(refusal(plain, format!("{password}\r\n{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: the body has text before or after its parts, or no end; begin it with the first boundary and end it with the last one"#);
         let twice = "\r\nContent-Disposition: form-data; name=\"q\"";
         insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", twice, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: part 1 has a header other than Content-Disposition and Content-Type, or one of them twice; remove it"#);

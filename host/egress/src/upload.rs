@@ -102,7 +102,7 @@ impl UploadProgress {
 pub(super) struct UploadBody<B> {
     /// `None` after it was abandoned.
     inner: Option<Pin<Box<B>>>,
-    /// Bytes that `Content-Length` declares.
+    /// Number of bytes that `Content-Length` declares.
     content_length: Option<u64>,
     sent: u64,
     run: Arc<SessionState>,
@@ -129,7 +129,7 @@ where
     fn check_length(&self, at_end: bool) -> Result<(), HttpError> {
         match self.content_length {
             Some(length) if self.sent > length || (at_end && self.sent < length) => Err(HttpError::Invalid(format!(
-                "body: has {}{} bytes, but content-length is {length}",
+                "body: the body is {}{} bytes long, but content-length is {length}",
                 if at_end { "" } else { "at least " },
                 self.sent
             ))),
@@ -139,7 +139,9 @@ where
 
     fn accept_frame(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
         let Some(data) = frame.data_ref() else {
-            return Err(HttpError::Invalid("body: ends with trailers, which are not sent; leave them out".to_owned()));
+            return Err(HttpError::Invalid(
+                "body: the body ends with trailers, which are not sent; leave them out".to_owned(),
+            ));
         };
         let bytes = data.len() as u64;
         if bytes == 0 {

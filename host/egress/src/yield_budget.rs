@@ -3,7 +3,7 @@
 //! A host function runs in the task of its run. Its work between two awaits can be neither cancelled nor charged, and
 //! blocks the thread. So work that grows with the guest's input is done in portions.
 
-/// Bytes processed between two yields. Scanning and parsing them takes less than a millisecond, masking a few
+/// Number of bytes processed between two yields. Scanning and parsing them takes less than a millisecond, masking a few
 /// milliseconds.
 pub const YIELD_INTERVAL_BYTES: usize = 256 << 10;
 

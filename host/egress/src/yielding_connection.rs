@@ -17,7 +17,7 @@ const MAX_READS_BEFORE_YIELD: u8 = 4;
 /// A connection that is read in short bursts.
 pub(super) struct YieldingConnection<C> {
     connection: C,
-    /// Reads since the last yield.
+    /// Number of reads since the last yield.
     reads: u8,
 }
 

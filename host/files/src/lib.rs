@@ -211,7 +211,7 @@ impl Reference {
     pub fn check(&self) -> Result<()> {
         if self.doctype.to_ascii_lowercase().parse::<Doctype>().is_err() {
             return Err(Error::BadRequest(format!(
-                "type: '{}' is not a valid type; use letters, digits, '_' and '.', as in io.cozy.photos.albums",
+                "type: '{}' is not a valid doctype; use letters, digits, '_' and '.', as in io.cozy.photos.albums",
                 self.doctype
             )));
         }

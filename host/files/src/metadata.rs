@@ -45,7 +45,7 @@ impl Files {
         self.modify_existing(instance, id, |file| file.add_references(references)).await
     }
 
-    /// Makes a directory without references the folder of a konnector's account; one with references stays as it is.
+    /// Marks a directory without references as that of a konnector's account; one with references stays as it is.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ pub(super) fn check_metadata(metadata: &Object, name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::TooLarge(format!(
-        "the metadata of '{name}' would have {size} bytes; the maximum is {MAX_METADATA_SIZE}"
+        "the metadata of '{name}' would be {size} bytes long; the maximum is {MAX_METADATA_SIZE} bytes"
     )))
 }
 

@@ -21,7 +21,7 @@ pub fn validate_name(name: &str) -> Result<String> {
         return invalid("a file name must not be empty, '.' or '..'");
     }
     if name.contains(['/', '\0', '\n', '\r']) {
-        return invalid("a file name must not contain a slash, a line break or NUL");
+        return invalid("a file name must not contain a slash, a line break or a NUL character");
     }
     let name: String = name.nfc().collect();
     if name.len() > MAX_NAME_LEN {

@@ -169,7 +169,7 @@ impl File {
 /// [`Error::InvalidAttribute`] if there are too many.
 pub fn unique_tags(tags: &[String]) -> Result<Vec<String>> {
     if tags.len() > MAX_TAGS {
-        let message = format!("too many tags ({}); a file has at most {MAX_TAGS}", tags.len());
+        let message = format!("the file has too many tags ({}); at most {MAX_TAGS} are allowed", tags.len());
         return Err(Error::InvalidAttribute { name: "tags", message });
     }
     let mut unique: Vec<String> = Vec::new();

@@ -74,7 +74,7 @@ impl Files {
         changes: Changes,
         mut changed: Vec<File>,
     ) -> Result<File> {
-        let nothing = || Error::BadRequest("no file was moved".to_owned());
+        let nothing = || Error::BadRequest("the change contains no file".to_owned());
         let document = instance.doc(&FILES, changed.last().ok_or_else(nothing)?.id.as_str());
         let rev = self.commit_if_match(&document, seen, changes).await?;
         self.publish_updated(instance, &changed)?;

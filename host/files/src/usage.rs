@@ -30,9 +30,9 @@ struct InstanceUsage {
 
 #[derive(Debug, Default)]
 struct UsageTotals {
-    /// Bytes of files and versions; `None` until they are counted.
+    /// Number of bytes of files and versions; `None` until they are counted.
     used: Option<u64>,
-    /// Bytes of contents that are being written and do not belong to a file yet.
+    /// Number of bytes of contents that are being written and do not belong to a file yet.
     reserved: u64,
 }
 
@@ -45,8 +45,8 @@ impl InstanceUsage {
     }
 }
 
-/// Bytes of a content that is being written, reserved until a file refers to the content or the content is abandoned. A
-/// crash leaves no reservation.
+/// Number of bytes of a content that is being written, reserved until a file refers to the content or the content is
+/// abandoned. A crash leaves no reservation.
 #[derive(Debug)]
 pub(super) struct Reservation {
     usage: Arc<InstanceUsage>,

@@ -25,7 +25,7 @@ impl Doctype {
         self.0.rsplit('.').next().unwrap_or(&self.0)
     }
 
-    /// Returns whether this is `other` or one of the types below it: `a.b.c.d` is within `a.b.c`, `a.b.cx` is not.
+    /// Returns whether this is `other` or one of the doctypes below it: `a.b.c.d` is within `a.b.c`, `a.b.cx` is not.
     pub fn is_within(&self, other: &Self) -> bool {
         self.0.strip_prefix(&other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
@@ -38,10 +38,10 @@ impl FromStr for Doctype {
         let reject = |reason| Err(Error::Doctype { doctype: text.to_owned(), reason });
         let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_' || c == b'.';
         if !text.bytes().all(allowed) {
-            return reject(r#"use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
+            return reject(r#"it contains a character other than a-z, 0-9, "_" and ".""#);
         }
         if text.split('.').any(str::is_empty) {
-            return reject("put each dot between two names, as in \"io.cozy.bills\"");
+            return reject("a dot in it is not between two names; write for example \"io.cozy.bills\"");
         }
         if text == HTTP {
             return reject("it is reserved for rules on hosts");
@@ -53,11 +53,11 @@ impl FromStr for Doctype {
 /// Doctypes that a rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DoctypePattern {
-    /// Only this type.
+    /// Only this doctype.
     Exact(Doctype),
-    /// This type and all types below it, written `a.b.c.*`, with at least three parts before the star.
+    /// This doctype and all doctypes below it, written `a.b.c.*`, with at least three parts before the star.
     Subtree(Doctype),
-    /// Every type. A manifest cannot express it; see [`crate::Permissions::everything`].
+    /// Every doctype. A manifest cannot express it; see [`crate::Permissions::everything`].
     Any,
 }
 
@@ -71,7 +71,7 @@ impl DoctypePattern {
         }
     }
 
-    /// Returns whether every type that `other` matches is matched by this pattern.
+    /// Returns whether every doctype that `other` matches is matched by this pattern.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
@@ -95,7 +95,7 @@ impl FromStr for DoctypePattern {
     fn from_str(text: &str) -> Result<Self, Error> {
         let reject = |reason| Err(Error::Doctype { doctype: text.to_owned(), reason });
         if text == "*" {
-            return reject("name each type, as in \"io.cozy.bills\"");
+            return reject("a star alone is not allowed; name each doctype, as in \"io.cozy.bills\"");
         }
         let Some(before) = text.strip_suffix(".*") else {
             return text.parse().map(Self::Exact);
@@ -106,7 +106,7 @@ impl FromStr for DoctypePattern {
             Err(other) => return Err(other),
         };
         if before.split('.').count() < 3 {
-            return reject("put at least three names before the star, as in \"io.cozy.bank.*\"");
+            return reject("fewer than three names precede the star; write for example \"io.cozy.bank.*\"");
         }
         Ok(Self::Subtree(parent))
     }
@@ -202,12 +202,12 @@ mod tests {
                 .chain(["http".parse::<Doctype>().unwrap_err().to_string()])
                 .collect();
         insta::assert_snapshot!(refusals.join("\n"), @r#"
-        "io.cozy.account-types" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
-        "io..files" is not a doctype that a rule can name: put each dot between two names, as in "io.cozy.bills"
-        "io.cozy.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
-        "com.bitwarden.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
-        "io.Cozy.files.*" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
-        "*" is not a doctype that a rule can name: name each type, as in "io.cozy.bills"
+        "io.cozy.account-types" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and "."
+        "io..files" is not a doctype that a rule can name: a dot in it is not between two names; write for example "io.cozy.bills"
+        "io.cozy.*" is not a doctype that a rule can name: fewer than three names precede the star; write for example "io.cozy.bank.*"
+        "com.bitwarden.*" is not a doctype that a rule can name: fewer than three names precede the star; write for example "io.cozy.bank.*"
+        "io.Cozy.files.*" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and "."
+        "*" is not a doctype that a rule can name: a star alone is not allowed; name each doctype, as in "io.cozy.bills"
         "http" is not a doctype that a rule can name: it is reserved for rules on hosts
         "#);
     }

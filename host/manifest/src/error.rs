@@ -36,7 +36,9 @@ pub enum Error {
         reason: String,
     },
     /// The manifest is larger than [`crate::Manifest::MAX_SIZE`].
-    #[error("the manifest has {size} bytes, the limit is {limit}; move large data into files of the bundle")]
+    #[error(
+        "the manifest is {size} bytes long, but the limit is {limit} bytes; move large data into files of the bundle"
+    )]
     TooLarge {
         /// Size of the manifest in bytes.
         size: usize,
@@ -99,7 +101,9 @@ pub enum Error {
         reason: String,
     },
     /// The account's field to which a rule refers does not hold a web address.
-    #[error(r#"the account's field "{field}" must contain a web address such as "https://cloud.example": {reason}"#)]
+    #[error(
+        r#"the account's field "{field}" does not contain a web address such as "https://cloud.example": {reason}"#
+    )]
     AccountAddress {
         /// The field's name.
         field: String,

@@ -151,10 +151,10 @@ pub(crate) fn parse_prefix(text: &str) -> Result<String, &'static str> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '?' | '#')) {
         return Err("leave spaces, backslashes, the query and the fragment out");
     }
-    let url = Url::parse(&format!("https://host.example{text}")).map_err(|_| "this cannot be the path of a URL")?;
+    let url = Url::parse(&format!("https://host.example{text}")).map_err(|_| "write a valid path of a URL")?;
     let prefix = url.path().trim_end_matches('/');
     if may_escape_prefix(text) || may_escape_prefix(prefix) {
-        return Err("the path must not lead upwards");
+        return Err("write a path that does not lead upwards");
     }
     Ok(prefix.to_owned())
 }
@@ -188,37 +188,37 @@ impl FromStr for HostPattern {
 fn parse(text: &str) -> Result<HostPattern, String> {
     // The URL parser silently drops or rewrites these; a rule should mean what it appears to say.
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
-        return Err("remove spaces and backslashes".to_owned());
+        return Err("it contains a space, a control character or a backslash; remove it".to_owned());
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("the scheme is http or https, not {scheme}"));
+        return Err(format!("the scheme {scheme} is not supported; use http or https"));
     }
     let wildcard = rest.strip_prefix("*.");
     let written = wildcard.unwrap_or(rest);
     if written.is_empty() || written.starts_with(['*', '/', ':', '?', '#']) {
-        return Err("name the host, as in \"https://www.bank.example\"".to_owned());
+        return Err("it names no host; write for example \"https://www.bank.example\"".to_owned());
     }
     let authority = written.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
-        return Err("leave out the user name and the password".to_owned());
+        return Err("it contains a user name or a password; leave them out".to_owned());
     }
     if authority.ends_with(':') {
-        return Err("write the port after the colon, or leave out the colon".to_owned());
+        return Err("the port after the colon is missing; add it, or leave out the colon".to_owned());
     }
     let url = Url::parse(&format!("{scheme}://{written}")).map_err(|error| error.to_string())?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("leave out the query and the fragment".to_owned());
+        return Err("it contains a query or a fragment; leave them out".to_owned());
     }
     let Some((_, host, port)) = origin(&url) else {
-        return Err("name the host, as in \"https://www.bank.example\"".to_owned());
+        return Err("it names no host; write for example \"https://www.bank.example\"".to_owned());
     };
     if host.contains('*') {
-        return Err("use the star only as the first label, as in \"https://*.bank.example\"".to_owned());
+        return Err("a star is not the first label; write for example \"https://*.bank.example\"".to_owned());
     }
     let prefix = url.path().trim_end_matches('/');
     if may_escape_prefix(prefix) {
-        return Err("the prefix must not lead upwards".to_owned());
+        return Err("the prefix leads upwards; remove .. from it".to_owned());
     }
     let hosts = match wildcard {
         None => parse_exact_host(&url, written, host)?,
@@ -233,7 +233,7 @@ fn parse_exact_host(url: &Url, written: &str, host: String) -> Result<HostMatche
     let spelled_out =
         written.strip_prefix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
     if is_address && !spelled_out {
-        return Err(format!("write the IP address as {host}"));
+        return Err(format!("the IP address is not in its usual form; write it as {host}"));
     }
     Ok(HostMatcher::Exact(host))
 }

@@ -108,7 +108,7 @@ fn read_extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
     entry.take(MAX_EXTENSION_SIZE + 1).read_to_end(&mut bytes).map_err(archive_error)?;
     if bytes.len() as u64 > MAX_EXTENSION_SIZE {
         return Err(Error::TooLarge(format!(
-            "the archive has a header with more than {MAX_EXTENSION_SIZE} bytes; use shorter file names"
+            "the archive has a header that is longer than {MAX_EXTENSION_SIZE} bytes; use shorter file names"
         )));
     }
     Ok(bytes)
@@ -123,7 +123,7 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
         let record = record.map_err(archive_error)?;
         match record.key_bytes() {
             b"path" => path = Some(record.value_bytes().to_vec()),
-            b"size" => return Err(Error::TooLarge("the archive has a file of more than 8 GiB".to_owned())),
+            b"size" => return Err(Error::TooLarge("the archive contains a file that is larger than 8 GiB".to_owned())),
             key if key.starts_with(b"GNU.sparse.") => {
                 return Err(Error::Unreachable(SPARSE_FILE_MESSAGE.to_owned()));
             }

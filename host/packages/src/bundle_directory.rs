@@ -162,7 +162,7 @@ impl BundleDirectory {
         Ok(Self { folder, on_skipped: Box::new(on_skipped), versions: Mutex::default(), reported: Mutex::default() })
     }
 
-    /// Returns all konnectors, by slug.
+    /// Returns all konnectors, sorted by slug.
     ///
     /// # Errors
     ///

@@ -297,7 +297,7 @@ impl Konnectors {
         Ok(self.context.state.settings.run_limits.clamped_limits(&konnector.manifest()?.limits))
     }
 
-    /// Returns all installed konnectors, by slug.
+    /// Returns all installed konnectors, sorted by slug.
     pub fn list(&self, instance: &Instance) -> Result<Vec<Konnector>> {
         Ok(self.list_stored(instance)?.into_iter().map(|found| found.value).collect())
     }

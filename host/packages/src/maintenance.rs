@@ -63,7 +63,7 @@ fn doc_ref(slug: &Slug) -> DocRef {
 }
 
 impl Konnectors {
-    /// Returns the konnectors that the operator has put into maintenance, by slug.
+    /// Returns the konnectors that the operator has put into maintenance, sorted by slug.
     pub fn maintenances(&self) -> Result<Vec<Maintenance>> {
         let all = self.context.core.load_all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
         Ok(all.into_iter().map(|found| found.value).collect())

@@ -110,7 +110,10 @@ impl Konnectors {
                 .filter(|title| !is_archive(&layer.media_type) && !is_archive(title));
             let limit = if title.is_some() { MAX_FILE_SIZE.min(left) } else { MAX_ARCHIVE_SIZE };
             if layer.size > limit {
-                return Err(Error::TooLarge(format!("a layer has {} bytes; the limit is {limit}", layer.size)));
+                return Err(Error::TooLarge(format!(
+                    "a layer is {} bytes long; the limit is {limit} bytes",
+                    layer.size
+                )));
             }
             let path = format!("blobs/{}", layer.digest);
             let content =

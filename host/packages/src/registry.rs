@@ -246,7 +246,7 @@ impl Registries {
         found.map(|(_, response)| response).ok_or_else(|| {
             Error::NotFound(match self.context.state.settings.registries.is_empty() {
                 true => "no registry is configured; the operator can add one with --registry URL".to_owned(),
-                false => "no registry of this server has the requested entry".to_owned(),
+                false => "no registry of this server has the requested konnector or version".to_owned(),
             })
         })
     }
@@ -260,7 +260,7 @@ impl Registries {
     /// [`Error::BadRequest`] for an invalid cursor, [`Error::Unreachable`] if a registry does not respond.
     pub async fn list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
         let wrong = || {
-            let text = "cursor: not a cursor of this server; pass next_cursor of the previous page, \
+            let text = "cursor: the value is not a cursor of this server; pass the next_cursor of the previous page, \
                         or omit it for the first page";
             Error::BadRequest(text.to_owned())
         };

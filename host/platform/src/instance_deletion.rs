@@ -94,7 +94,7 @@ impl Platform {
             return Ok(());
         }
         Err(Error::Conflict(format!(
-            "'{domain}' was not deleted, because konnectors failed to clean up after its accounts {}. Delete it again to retry, or first uninstall these konnectors with Force=true",
+            "'{domain}' was not deleted, because konnectors failed to clean up after its accounts {}; delete it again to retry, or first uninstall these konnectors with Force=true",
             failed.join(", ")
         )))
     }

@@ -87,7 +87,7 @@ fn failpoint(place: &str) -> Result<()> {
 pub fn key_mismatch(needed: &str, found: &str) -> Error {
     Error::KeyMismatch(format!(
         "this data was sealed with the key {needed}, but the key file contains {found}; restore the right key file \
-         (from the backup of the key, not of the data) and start again. Nothing was changed"
+         (from the backup of the key, not of the data) and start again; nothing was changed"
     ))
 }
 
@@ -95,7 +95,7 @@ pub fn key_mismatch(needed: &str, found: &str) -> Error {
 #[must_use]
 pub fn rotation_interrupted(from: &str, to: &str) -> Error {
     Error::KeyMismatch(format!(
-        "the rotation from the key {from} to {to} was interrupted: run konnector keys rotate to finish it. Nothing was changed"
+        "the rotation from the key {from} to {to} was interrupted, and nothing was changed; run konnector keys rotate to finish it"
     ))
 }
 

@@ -24,7 +24,7 @@ pub struct Sort {
 pub enum Plan {
     /// At most one document, by its id.
     ById(String),
-    /// All documents of the type, in the order of their ids.
+    /// All documents of the doctype, in the order of their ids.
     FullScan(Direction),
     /// A part of an index.
     Index {

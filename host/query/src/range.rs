@@ -9,7 +9,7 @@ use crate::{FieldPath, Map, collation};
 /// Direction in which an index is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Ascending by value; documents with the same values by id.
+    /// Ascending by value; documents with the same values are sorted by id.
     Forward,
     /// Descending, the exact reverse.
     Backward,

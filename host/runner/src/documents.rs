@@ -30,7 +30,7 @@ impl RunDocuments {
             return Ok(parsed);
         }
         Err(CapabilityError::Denied(format!(
-            "konnectors cannot access documents of type {doctype}; use the interfaces account and files"
+            "konnectors cannot access documents of the doctype {doctype}; use the interfaces account and files"
         )))
     }
 
@@ -39,10 +39,10 @@ impl RunDocuments {
         if doctype::is_writable(&parsed) {
             return Ok(parsed);
         }
-        Err(CapabilityError::Denied(format!("documents of type {doctype} cannot be written directly")))
+        Err(CapabilityError::Denied(format!("documents of the doctype {doctype} cannot be written directly")))
     }
 
-    /// Checks that a rule allows a verb on documents of a type, before any document is read.
+    /// Checks that a rule allows a verb on documents of a doctype, before any document is read.
     fn check_verb(&self, verb: Verb, doctype: &Doctype) -> Result<(), CapabilityError> {
         if is_hidden_from_konnectors(verb, doctype) {
             return Err(CapabilityError::Denied(HIDDEN_FROM_KONNECTORS_MESSAGE.to_owned()));

@@ -282,7 +282,9 @@ impl Files for RunFiles {
         let (scope, limit) = (&self.scope, usize::try_from(limit).unwrap_or(usize::MAX));
         let directory = match self.folder.find_subdirectory(scope, folder).await.map_err(to_capability_error)? {
             Some(found) if found.kind == FileKind::Directory => found,
-            Some(found) => return Err(CapabilityError::Invalid(format!("folder: '{}' is a file", found.name))),
+            Some(found) => {
+                return Err(CapabilityError::Invalid(format!("folder: '{}' is a file, not a folder", found.name)));
+            }
             None => return Ok(Listing { entries: Vec::new(), next_cursor: None }),
         };
         let children = scope
@@ -320,7 +322,7 @@ fn parse_reference(given: &Reference) -> Result<konnector_files::Reference, Capa
     let reference = konnector_files::Reference { doctype: given.doctype.clone(), id: given.id.clone() };
     if reference.marks_folder_owner() {
         return Err(CapabilityError::Denied(format!(
-            "references: a konnector must not set references of type {}, which mark the owner of a folder",
+            "references: a konnector must not set references of the doctype {}, which mark the owner of a folder",
             given.doctype
         )));
     }

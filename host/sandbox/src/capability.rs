@@ -62,7 +62,7 @@ pub enum CapabilityError {
     #[error("conflict: {0}")]
     Conflict(String),
     /// The value is too large; holds the limit in bytes.
-    #[error("larger than the limit of {0} bytes")]
+    #[error("the value is larger than the limit of {0} bytes")]
     TooLarge(u64),
     /// A quota of the user or a limit of the run is exhausted.
     #[error("the limit on {0} has been reached")]
@@ -87,23 +87,23 @@ pub enum CapabilityError {
 /// Kind of the exhausted quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaKind {
-    /// Bytes in the user's files, limited by the quota of the user, not of the run.
+    /// Number of bytes in the user's files, limited by the quota of the user, not of the run.
     Storage,
-    /// Bytes written to files in this run.
+    /// Number of bytes written to files in this run.
     FileBytes,
     /// Number of files in this run.
     Files,
     /// Number of documents in this run.
     Documents,
-    /// Unfinished uploads at one time.
+    /// Number of unfinished uploads at one time.
     Uploads,
-    /// Files open at one time.
+    /// Number of files open at one time.
     OpenFiles,
     /// Memory of the run, which also holds the metadata of unfinished uploads.
     Memory,
-    /// Secrets, and their bytes, that a run may know.
+    /// Number of secrets that a run may know, and the number of their bytes.
     Secrets,
-    /// Questions to the user, and the time spent waiting for answers, in this run.
+    /// Number of questions to the user, and the time spent waiting for answers, in this run.
     Questions,
 }
 
@@ -130,7 +130,7 @@ pub struct AccountInfo {
     pub id: String,
     /// Slug of the konnector that runs.
     pub konnector: String,
-    /// Name the user sees.
+    /// Name that the user sees.
     pub name: Option<String>,
     /// Identifier of the account at the vendor.
     pub identifier: Option<String>,
@@ -196,7 +196,7 @@ pub enum CodeChannel {
     Email,
     /// A phone call in which a voice reads the code.
     PhoneCall,
-    /// An application that shows the code.
+    /// An app that shows the code.
     App,
     /// The vendor does not state a channel, or the question asks for an answer that is not a code.
     Unspecified,
@@ -225,7 +225,7 @@ pub trait Progress: Send + Sync {
     /// Asks for a one-time code; the sandbox stops the wall clock in the meantime. Fails with
     /// [`CapabilityError::Unattended`] if the user does not answer within the time `within`.
     async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError>;
-    /// Asks the user to approve the login in the vendor's application, and does not wait.
+    /// Asks the user to approve the login in the vendor's app, and does not wait.
     async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError>;
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn new_engine(size: EngineSize) -> Result<Engine, Error> {
         tracing::warn!(
             %error,
             runs = size.max_runs,
-            "not enough address space for an instance pool; allocating instances on demand"
+            "there is not enough address space for an instance pool; allocating instances on demand"
         );
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))

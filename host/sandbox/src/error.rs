@@ -9,7 +9,8 @@ use crate::compile::CompileLimit;
 pub enum Error {
     /// The component is too large.
     #[error(
-        "the component has {size} bytes, the limit is {limit}: build it with the guest profile (optimised, stripped)"
+        "the component is {size} bytes long, but the limit is {limit} bytes; build it with the guest profile, which \
+         optimises and strips it"
     )]
     TooLarge {
         /// Size of the component in bytes.
@@ -19,7 +20,8 @@ pub enum Error {
     },
     /// The bytes are not WebAssembly.
     #[error(
-        "the file is not WebAssembly: it begins with {beginning}; `component` in the manifest must name a .wasm file"
+        "the file begins with {beginning}, so it is not WebAssembly; `component` in the manifest must name a \
+         .wasm file"
     )]
     NotWasm {
         /// The first bytes, in readable form.
@@ -27,7 +29,7 @@ pub enum Error {
     },
     /// WebAssembly, but not a component.
     #[error(
-        "the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it \
+        "the file is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2` (or convert it \
          with `wasm-tools component new`)"
     )]
     CoreModule,
@@ -36,7 +38,7 @@ pub enum Error {
     Malformed(String),
     /// The component exports neither `konnector:host/run` nor `wasi:cli/run`.
     #[error(
-        "the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start{}: mark a \
+        "the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start{}; mark a \
          function with `#[konnector]` and build a `cdylib`, or build a program with a `main`",
         format_exports(exports)
     )]
@@ -46,7 +48,7 @@ pub enum Error {
     },
     /// Built for another version of the contract.
     #[error(
-        "the component was built for konnector:host {found}, but this server supports {supported}: build it with a \
+        "the component was built for konnector:host {found}, but this server supports {supported}; build it with a \
          matching SDK"
     )]
     UnsupportedVersion {
@@ -56,7 +58,7 @@ pub enum Error {
         supported: &'static str,
     },
     /// A command for an unsupported version of WASI.
-    #[error("the component is a WASI {found} command, but this server supports WASI 0.2: build it for `wasm32-wasip2`")]
+    #[error("the component is a WASI {found} command, but this server supports WASI 0.2; build it for `wasm32-wasip2`")]
     UnsupportedWasiVersion {
         /// Version that the component exports.
         found: String,
@@ -74,7 +76,7 @@ pub enum Error {
     Compile(String),
     /// Compiling the component exceeds a limit.
     #[error(
-        "compiling the component exceeds the limit of {0}: build it optimised and stripped, and split very large \
+        "compiling the component exceeds the limit of {0}; build it optimised and stripped, and split very large \
          parts; a konnector should never come near this limit"
     )]
     CompileLimit(CompileLimit),

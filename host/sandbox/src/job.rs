@@ -40,7 +40,7 @@ pub struct RunInput {
     pub locale: String,
     /// IANA name of the user's time zone.
     pub time_zone: String,
-    /// The job's message as it was pushed, unknown fields included. Only command components read it and the fields
+    /// The job's message as it was pushed, including unknown fields. Only command components read it and the fields
     /// below.
     pub message: Value,
     /// The trigger that pushed it.

@@ -10,42 +10,42 @@ use konnector_egress::HttpBudget;
 /// rejected or the run is ended, with a message that names the limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Bytes of linear memory, in total for all memories of the component.
+    /// Number of bytes of linear memory, in total for all memories of the component.
     pub memory: u64,
-    /// Table elements, all tables of the component together.
+    /// Number of table elements, in total for all tables of the component.
     pub table_elements: u64,
     /// Time from the first instruction to the end, without the time spent waiting for the user.
     pub wall: Duration,
-    /// CPU time, host functions included.
+    /// CPU time, including host functions.
     pub cpu: Duration,
     /// How long to wait for each of the user's answers.
     pub answer_timeout: Duration,
     /// How long a run may continue after cancellation, to clean up.
     pub grace_period: Duration,
-    /// Bytes of log lines, names and values of fields included.
+    /// Number of bytes of log lines, including names and values of fields.
     pub log_bytes: u64,
     /// Number of log lines.
     pub log_lines: u64,
-    /// Bytes of one log line; the rest of a longer one is cut off.
+    /// Number of bytes of one log line; the rest of a longer one is cut off.
     pub log_line_bytes: usize,
-    /// Documents written or deleted.
+    /// Number of documents written or deleted.
     pub documents: u64,
-    /// Files written or removed.
+    /// Number of files written or removed.
     pub files: u64,
-    /// Bytes written to files.
+    /// Number of bytes written to files.
     pub file_bytes: u64,
-    /// Uploads open at one time.
+    /// Number of uploads open at one time.
     pub uploads: u32,
-    /// Bytes in `/tmp` and in files below `/files` that are not written sequentially.
+    /// Number of bytes in `/tmp` and in files below `/files` that are not written sequentially.
     pub scratch_bytes: u64,
-    /// Files and directories in `/tmp`.
+    /// Number of files and directories in `/tmp`.
     pub scratch_files: u32,
-    /// Files below `/files` open at one time, at most [`uploads`](Self::uploads) of them for writing; and as many more
-    /// that are open through the contract's `files.open`.
+    /// Number of files below `/files` open at one time, at most [`uploads`](Self::uploads) of them for writing; and as
+    /// many more that are open through the contract's `files.open`.
     pub open_files: u32,
-    /// Resources (streams, pollables, uploads) open at one time.
+    /// Number of resources (streams, pollables, uploads) open at one time.
     pub handles: usize,
-    /// Bytes that the guest may pass in one call of a host function.
+    /// Number of bytes that the guest may pass in one call of a host function.
     pub host_call_bytes: usize,
     /// Budget for the network, enforced by the [`Session`](konnector_egress::Session).
     pub http: HttpBudget,

@@ -48,7 +48,7 @@ struct RunLogState {
 #[derive(Debug, Default)]
 struct Fields {
     readable: Vec<(String, String)>,
-    /// Bytes of the guest that are charged for the fields.
+    /// Number of bytes of the guest that are charged for the fields.
     counted: usize,
 }
 
@@ -177,8 +177,10 @@ impl RunLog {
         let dropped = self.0.meter.log_lines_dropped.get();
         if dropped > 0 {
             let RunLogState { max_bytes: bytes, max_lines: lines, .. } = &*self.0;
-            let message =
-                format!("{dropped} more lines dropped: a run may log {lines} lines and {}", text::ByteSize(*bytes));
+            let message = format!(
+                "{dropped} more lines were dropped; a run may log {lines} lines and {}",
+                text::ByteSize(*bytes)
+            );
             self.0.log.write_line(LogLine {
                 elapsed: self.0.clock.wall_elapsed(),
                 level: Level::Warn,
@@ -441,7 +443,7 @@ pub(crate) mod tests {
         let (logs, recorder, meter) = recorded_logs(&limits);
         logs.write_message(Level::Info, "1\n2\n3\n4\n5", Vec::new()).await;
         logs.finish();
-        assert_eq!(recorder.messages(), ["1", "2", "3", "2 more lines dropped: a run may log 3 lines and 1 MiB"]);
+        assert_eq!(recorder.messages(), ["1", "2", "3", "2 more lines were dropped; a run may log 3 lines and 1 MiB"]);
         assert_eq!((meter.log_lines.get(), meter.log_lines_dropped.get()), (3, 2));
     }
 

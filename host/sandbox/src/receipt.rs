@@ -16,38 +16,38 @@ use konnector_egress::HostRecord;
 pub struct Receipt {
     /// Traffic with each host.
     pub hosts: Vec<HostRecord>,
-    /// Requests sent, all hosts together.
+    /// Number of requests sent, in total for all hosts.
     pub requests: u64,
-    /// Bytes sent over the network.
+    /// Number of bytes sent over the network.
     pub bytes_up: u64,
-    /// Bytes received over the network.
+    /// Number of bytes received over the network.
     pub bytes_down: u64,
-    /// Documents, by the effect of the write.
+    /// Numbers of documents, for each effect of a write.
     pub documents: WriteCount,
-    /// Files, by the effect of the write.
+    /// Numbers of files, for each effect of a write.
     pub files: WriteCount,
-    /// Files that could not be saved when the konnector closed them; the log says why.
+    /// Number of files that could not be saved when the konnector closed them; the log says why.
     pub files_not_saved: u64,
-    /// Bytes written to files.
+    /// Number of bytes written to files.
     pub file_bytes: u64,
     /// CPU time in milliseconds.
     pub cpu_ms: u64,
-    /// Milliseconds from start to end, including the time spent waiting for the user.
+    /// Number of milliseconds from start to end, including the time spent waiting for the user.
     pub wall_ms: u64,
     /// Part of `wall_ms` that was spent waiting for the user.
     pub waited_ms: u64,
     /// Where the machine code came from.
     pub code: CodeOrigin,
-    /// Microseconds that preparing the code took: finding, loading and linking it, or compiling it. 0 if it was in
-    /// memory.
+    /// Number of microseconds that preparing the code took: finding, loading and linking it, or compiling it. 0 if it
+    /// was in memory.
     pub prepare_us: u64,
-    /// Microseconds that creating the instance took.
+    /// Number of microseconds that creating the instance took.
     pub instantiate_us: u64,
     /// Peak of linear memory in bytes.
     pub peak_memory: u64,
-    /// Log lines written.
+    /// Number of log lines written.
     pub log_lines: u64,
-    /// Log lines dropped because the budget was exhausted.
+    /// Number of log lines dropped because the budget was exhausted.
     pub log_lines_dropped: u64,
     /// Whether the konnector can read the account's passwords.
     pub reads_secrets: bool,
@@ -68,17 +68,17 @@ pub enum CodeOrigin {
     Compiled,
 }
 
-/// Number of documents or files written, by the effect of the write.
+/// Numbers of written documents or files, for each effect of a write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WriteCount {
-    /// Did not exist before.
+    /// Number of items that did not exist before.
     pub created: u64,
-    /// Existed and were changed.
+    /// Number of items that existed and were changed.
     pub updated: u64,
-    /// Existed and were identical.
+    /// Number of items that existed and were identical.
     pub unchanged: u64,
-    /// Were deleted, or moved to the trash.
+    /// Number of items that were deleted, or moved to the trash.
     pub deleted: u64,
 }
 

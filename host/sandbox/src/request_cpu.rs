@@ -22,7 +22,7 @@ pub struct RequestCpuMeter(Arc<RequestCpu>);
 struct RequestCpu {
     meter: Arc<Meter>,
     run_limit: Duration,
-    /// Nanoseconds that this request used, on this thread and others.
+    /// Number of nanoseconds that this request used, on this thread and others.
     used_ns: Counter,
     request_limit: Duration,
 }

@@ -30,7 +30,7 @@ pub struct SandboxOptions {
     pub max_runs: u32,
     /// Upper bound on the linear memory of each run in bytes, regardless of its [`Limits`](crate::Limits).
     pub memory_ceiling: usize,
-    /// Bytes of linear memory that all runs together may hold.
+    /// Maximum number of bytes of linear memory that all runs together may hold.
     pub total_memory: u64,
     /// Number of dedicated threads for guests, so that a busy guest never delays other work of the process; see
     /// [`Sandbox::spawn`].

@@ -62,7 +62,7 @@ pub(crate) struct LogLineSink {
     partial_line: Vec<u8>,
     /// Whether part of the line was discarded.
     is_cut: bool,
-    /// Bytes that are still accepted.
+    /// Number of bytes that are still accepted.
     remaining_bytes: usize,
 }
 

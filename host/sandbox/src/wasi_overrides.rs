@@ -31,7 +31,7 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             let max = host.context.capabilities.limits.handles;
             if pollables.len() > max {
                 let number = pollables.len();
-                return Err(wasmtime::format_err!("`poll` takes at most {max} pollables, got {number}"));
+                return Err(wasmtime::format_err!("`poll` takes at most {max} pollables, but got {number}"));
             }
             Ok((host.table().poll(pollables).await?,))
         })

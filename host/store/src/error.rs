@@ -49,7 +49,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Something is larger than the store allows; nothing was written.
-    #[error("{what} has {size} bytes, the limit is {limit}; shorten it")]
+    #[error("{what} is {size} bytes long, but the limit is {limit} bytes; shorten it")]
     TooLarge {
         /// Description of the item that is too large.
         what: String,
@@ -239,7 +239,7 @@ pub enum Conflict {
     #[error("another backup is running; wait until it finishes")]
     BackupRunning,
     /// Concurrent commits kept changing the same entries.
-    #[error("too many concurrent changes to the same entries; try again")]
+    #[error("there are too many concurrent changes to the same entries; try again")]
     Contention,
 }
 

@@ -182,7 +182,7 @@ pub(crate) async fn renew_incarnation(store: &Store) -> Result<()> {
 
 /// The change feed.
 impl Store {
-    /// Returns up to `limit` changes of documents of a type after `since`, from the oldest one up or from the newest
+    /// Returns up to `limit` changes of documents of a doctype after `since`, from the oldest one up or from the newest
     /// one down. All of them are durable. Cancel-safe.
     ///
     /// # Errors
@@ -232,8 +232,8 @@ impl Store {
         Ok(self.kv().scan(&range.from, &range.to, most, false)?.len())
     }
 
-    /// Deletes the tombstones of a type and their positions in the feed. A document that is created again under one of
-    /// these ids starts with its first revision.
+    /// Deletes the tombstones of a doctype and their positions in the feed. A document that is created again under one
+    /// of these ids starts with its first revision.
     ///
     /// Works in multiple commits and can be repeated after a failure.
     ///

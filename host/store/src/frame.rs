@@ -57,7 +57,7 @@ pub(crate) fn verify(describe: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8
             }
             Ok(content)
         }
-        [format, ..] => Err(corrupt(format!("unknown format {format}"))),
+        [format, ..] => Err(corrupt(format!("the format {format} is unknown"))),
         [] => Err(corrupt("it is empty".to_owned())),
     }
 }

@@ -114,7 +114,7 @@ pub struct DocRef {
     pub instance: InstanceId,
     /// Type of the document.
     pub doctype: Doctype,
-    /// Id, unique within instance and type.
+    /// Id, which is unique within the instance and the doctype.
     pub id: String,
 }
 

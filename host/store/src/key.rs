@@ -12,7 +12,7 @@
 //! 01 <instance 16> 's' <doctype ≤36> 00 <id ≤200>          when a trigger is due
 //! 01 <instance 16> 'u' <index ≤64> 00 <text ≤161>          entry of a unique index
 //! 01 <instance 16> 'k' <text ≤161>                         lock of a running job
-//! 01 <instance 16> 'x' <doctype ≤36> 00                    the secondary indexes of a type
+//! 01 <instance 16> 'x' <doctype ≤36> 00                    the secondary indexes of a doctype
 //! 01 <instance 16> 'x' <doctype ≤36> 00 <number 4>         how far one of them is built
 //! 01 <instance 16> 'i' <doctype ≤36> 00 <number 4> <values ≤120> <id ≤76>   entry of a secondary index
 //! 02 'r' <run at 8> <instance 16> <text ≤161>              job that waits for its time, in that order
@@ -140,8 +140,8 @@ pub(crate) fn index_name(key: &[u8]) -> Option<&str> {
     str::from_utf8(path.split(|byte| *byte == 0).next()?).ok()
 }
 
-/// Splits a key of a secondary index after the zero byte that ends the type. The first part includes the letter of the
-/// kind.
+/// Splits a key of a secondary index after the zero byte that ends the doctype. The first part includes the letter of
+/// the kind.
 pub(crate) fn split_doctype(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = key.get(DOCUMENT_PREFIX_BYTES..)?.iter().position(|byte| *byte == 0)?;
     key.split_at_checked(DOCUMENT_PREFIX_BYTES + end + 1)
@@ -156,7 +156,7 @@ pub(crate) fn catalog_of(of_type: &[u8]) -> Vec<u8> {
     key
 }
 
-/// Returns the key of a document's entry, given the part of a key up to its type, with any letter.
+/// Returns the key of a document's entry, given the part of a key up to its doctype, with any letter.
 pub(crate) fn of_doctype_and_id(of_type: &[u8], space: Keyspace, id: &str) -> Vec<u8> {
     let mut key = with_keyspace(of_type, space);
     key.extend(id.as_bytes());
@@ -167,7 +167,7 @@ pub(crate) fn of_doctype_and_id(of_type: &[u8], space: Keyspace, id: &str) -> Ve
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a type over 200 bytes.
+/// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a doctype over 200 bytes.
 pub(crate) fn of_document(space: Keyspace, document: &DocRef) -> Result<Vec<u8>> {
     if document.id.is_empty() {
         return Err(Error::Invalid {
@@ -181,18 +181,18 @@ pub(crate) fn of_document(space: Keyspace, document: &DocRef) -> Result<Vec<u8>>
     }
     let doctype = document.doctype.as_ref();
     if doctype.len() > MAX_DOCTYPE_BYTES {
-        let what = format!("the document type {doctype}");
+        let what = format!("the doctype {doctype}");
         return Err(Error::TooLarge { what, size: doctype.len(), limit: MAX_DOCTYPE_BYTES });
     }
     Ok(document_key(space, document))
 }
 
-/// Returns the range of all changes to documents of a type.
+/// Returns the range of all changes to documents of a doctype.
 pub(crate) fn changes(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b'c', doctype))
 }
 
-/// Returns the key prefix of the changes of a type, given the key of any entry of a document of the type.
+/// Returns the key prefix of the changes of a doctype, given the key of any entry of a document of the doctype.
 pub(crate) fn change_log_of(key: &[u8]) -> Option<Vec<u8>> {
     let (of_type, _) = split_doctype(key)?;
     let mut log = of_type.to_vec();
@@ -218,12 +218,12 @@ pub(crate) fn log_number(key: &[u8]) -> Result<u64> {
     })
 }
 
-/// Returns the range of the tombstones of a type.
+/// Returns the range of the tombstones of a doctype.
 pub(crate) fn tombstones(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b't', doctype))
 }
 
-/// Returns the range of all documents of a type.
+/// Returns the range of all documents of a doctype.
 pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b'd', doctype))
 }
@@ -294,7 +294,7 @@ pub(crate) fn unique_range(instance: &InstanceId, index: &str, prefix: &str) -> 
     Ok(KeyRange::with_prefix(key))
 }
 
-/// Returns the key of the catalog of a type's secondary indexes.
+/// Returns the key of the catalog of a doctype's secondary indexes.
 pub(crate) fn of_catalog(instance: &InstanceId, doctype: &Doctype) -> Vec<u8> {
     doctype_prefix(instance, b'x', doctype)
 }
@@ -465,7 +465,7 @@ fn document_key(kind: Keyspace, document: &DocRef) -> Vec<u8> {
 
 fn unique_prefix(instance: &InstanceId, index: &str) -> Result<Vec<u8>> {
     if index.is_empty() || index.len() > MAX_INDEX_NAME_BYTES || index.contains('\0') {
-        let reason = format!("{index:?} is not 1 to {MAX_INDEX_NAME_BYTES} bytes without a zero byte");
+        let reason = format!("{index:?} is not valid: expected 1 to {MAX_INDEX_NAME_BYTES} bytes without a zero byte");
         return Err(Error::Invalid { field: "index name", reason });
     }
     let mut key = instance_prefix(instance, b'u');

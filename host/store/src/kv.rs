@@ -105,7 +105,7 @@ impl Sequence {
         let mut epoch = [0; 4];
         getrandom::fill(&mut epoch).map_err(|error| Error::Invalid {
             field: "sequence",
-            reason: format!("the system has no random numbers: {error}"),
+            reason: format!("the system provides no random numbers: {error}"),
         })?;
         Ok(Self { last: 0, incarnation: hex::encode(epoch) })
     }

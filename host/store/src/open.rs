@@ -151,7 +151,7 @@ fn create_dir(path: &Path) -> Result<()> {
     builder.create(path).map_err(Error::io("create", path))
 }
 
-/// Makes the directory entries of a folder durable.
+/// Makes the entries of a folder durable.
 fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
 }

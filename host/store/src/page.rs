@@ -17,7 +17,7 @@ pub const MAX_PAGE_BYTES: usize = 16 << 20;
 /// Number of entries counted at once.
 const COUNT_BATCH_SIZE: usize = 1_000;
 
-/// A page of documents of a type, in the order of their ids.
+/// A page of documents of a doctype, in the order of their ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPage {
     /// The documents, at least one if any exist.
@@ -27,8 +27,8 @@ pub struct ListPage {
 }
 
 impl Store {
-    /// Returns up to `limit` documents of a type in the order of their ids (by bytes), starting after `after`. Returns
-    /// fewer if they are large, because a page ends with the document that brings it to [`MAX_PAGE_BYTES`].
+    /// Returns up to `limit` documents of a doctype in the order of their ids (by bytes), starting after `after`.
+    /// Returns fewer if they are large, because a page ends with the document that brings it to [`MAX_PAGE_BYTES`].
     ///
     /// # Errors
     ///
@@ -86,7 +86,8 @@ impl Store {
         Ok(ListPage { documents, has_more: left > 0 })
     }
 
-    /// Counts the documents of a type. Scans their entries without decoding any document, and yields between two steps.
+    /// Counts the documents of a doctype. Scans their entries without decoding any document, and yields between two
+    /// steps.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ impl Store {
     }
 }
 
-/// Returns the range of the documents of a type after one of them.
+/// Returns the range of the documents of a doctype after one of them.
 pub(crate) fn range_after(instance: &InstanceId, doctype: &Doctype, after: Option<&str>) -> Result<KeyRange> {
     let mut range = key::documents(instance, doctype);
     if let Some(after) = after {

@@ -1,7 +1,7 @@
-//! Secondary indexes: documents of one type in the order of some of their fields.
+//! Secondary indexes: documents of one doctype in the order of some of their fields.
 //!
 //! An index is identified by its fields and created when it is first requested. From the commit that declares it on,
-//! every commit that writes a document of the type also writes its index entries ([`update()`]). Therefore, only the
+//! every commit that writes a document of the doctype also writes its index entries ([`update()`]). Therefore, only the
 //! older documents remain to be added, in small steps that a crash can interrupt but not undo ([`build`]). The index
 //! can be read once this is done ([`scan()`]).
 //!

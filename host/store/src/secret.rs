@@ -65,7 +65,8 @@ impl MasterKey {
     /// [`Error::Secret`] if the system has no random numbers.
     pub fn seal(&self, context: &SecretContext, secret: &[u8]) -> Result<String> {
         let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|error| context.error(format!("no random numbers: {error}")))?;
+        getrandom::fill(&mut nonce)
+            .map_err(|error| context.error(format!("the system provides no random numbers: {error}")))?;
         let payload = Payload { msg: secret, aad: &context.associated_data() };
         let sealed = self
             .cipher(context)

@@ -201,7 +201,7 @@ impl Store {
         Ok(self.kv().get(&key)?.is_some())
     }
 
-    /// Returns up to `limit` documents of a type in the order of their ids (by bytes), starting after `after`.
+    /// Returns up to `limit` documents of a doctype in the order of their ids (by bytes), starting after `after`.
     ///
     /// # Errors
     ///
@@ -328,7 +328,7 @@ impl Store {
 
 /// Secondary indexes.
 impl Store {
-    /// Ensures that an index over these fields of the documents of a type exists. If it is missing, this call builds
+    /// Ensures that an index over these fields of the documents of a doctype exists. If it is missing, this call builds
     /// it, which takes as long as adding every document to it. A field is a path such as `vendor` or
     /// `cozyMetadata.createdAt`; `_id` is the document's id.
     ///
@@ -336,13 +336,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for an invalid list of fields, and if the type already has
+    /// [`Error::Invalid`] for an invalid list of fields, and if the doctype already has
     /// [`MAX_INDEXES`](crate::MAX_INDEXES) indexes; otherwise as [`Store::commit`].
     pub async fn ensure_index(&self, instance: &InstanceId, doctype: &Doctype, fields: &[String]) -> Result<Index> {
         secondary_index::ensure(self, instance, doctype, fields).await
     }
 
-    /// Returns the fields of the indexes of a type, whether the indexes are ready or not.
+    /// Returns the fields of the indexes of a doctype, whether the indexes are ready or not.
     ///
     /// # Errors
     ///
@@ -353,7 +353,7 @@ impl Store {
 
     /// Removes an index and its entries; does nothing if there is no index over these fields.
     ///
-    /// Cancel safety: the index is removed or not; the next call for the type removes leftover entries.
+    /// Cancel safety: the index is removed or not; the next call for the doctype removes leftover entries.
     ///
     /// # Errors
     ///

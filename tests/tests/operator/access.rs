@@ -100,7 +100,7 @@ async fn an_account_is_connected_from_the_command_line() {
     1 there is no account type 'bank101'; the operator sets one up with `konnector account-types set`
     1 there is no account type 'bank101'; the operator sets one up with `konnector account-types set`
     1 'Bank 101' is not a valid name of an account type; use up to 100 characters from a-z, 0-9, -, _ and .
-    1 not a valid account type: unknown variant `password`, expected one of `authorization_code`, `token`, `token_redirect_url`, `bi_webauth`, `bi_webview`, `secret`, `authorization_code+secret`, `bi_webauth+secret`, `bi_webview+secret`
+    1 the account type is not valid: unknown variant `password`, expected one of `authorization_code`, `token`, `token_redirect_url`, `bi_webauth`, `bi_webview`, `secret`, `authorization_code+secret`, `bi_webauth+secret`, `bi_webview+secret`
     2 DATA/empty.json is not valid JSON: trailing comma at line 1 column 39 → see `konnector account-types set --help`
     1 cannot read DATA/absent: No such file or directory (os error 2) → check the path
     ");
@@ -194,8 +194,8 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
     1 "https://notes.example.com/#top" is not a valid redirect URI; use for example https://notes.example.com/callback, without #
     1 Subject: 'Notes' is not an OAuth client of DOMAIN; register one with `konnector instances oauth-client`
     1 Subject: 'Notes' is not an OAuth client of DOMAIN; register one with `konnector instances oauth-client`
-    1 "" is not a valid scope: it names no type; write one, as in "io.cozy.files"; use for example "io.cozy.files io.cozy.bills:GET", or * for everything
-    1 "Files" is not a valid scope: "Files" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"; use for example "io.cozy.files io.cozy.bills:GET", or * for everything
+    1 "" is not a valid scope: it names no doctype; write one, as in "io.cozy.files"; use for example "io.cozy.files io.cozy.bills:GET", or * for everything
+    1 "Files" is not a valid scope: "Files" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and "."; use for example "io.cozy.files io.cozy.bills:GET", or * for everything
     1 no instance has the domain 'elsewhere.example' → list the instances: konnector instances ls
     1 no instance has the domain 'elsewhere.example' → list the instances: konnector instances ls
     "#);

@@ -73,7 +73,7 @@ async fn a_component_that_takes_too_much_time() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(limits));
     let (started, component) = (Instant::now(), huge(40, 20_000));
     let error = sandbox.prepare(&component, folder.path()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"compiling the component exceeds the limit of 1 seconds of CPU time: build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
+    insta::assert_snapshot!(error, @"compiling the component exceeds the limit of 1 seconds of CPU time; build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     // The server survives, and the next compilation runs.
     sandbox.prepare(&wat_components::konnector_component("", "", ""), folder.path()).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_component_that_takes_too_much_memory() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(limits));
     let error = sandbox.prepare(&huge(1, 200_000), folder.path()).await.unwrap_err();
     assert!(matches!(error, Error::CompileLimit(CompileLimit::Memory(_))), "{error:?}");
-    insta::assert_snapshot!(error, @"compiling the component exceeds the limit of 128 MiB of memory: build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
+    insta::assert_snapshot!(error, @"compiling the component exceeds the limit of 128 MiB of memory; build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
     sandbox.prepare(&wat_components::konnector_component("", "", ""), folder.path()).await.unwrap();
 }
 

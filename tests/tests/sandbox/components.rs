@@ -22,10 +22,10 @@ const RUN: &str = "konnector:host/run@0.1.0";
 
 #[test]
 fn invalid_components_are_rejected() {
-    insta::assert_snapshot!(refusal(b""), @"the file is not WebAssembly: it begins with nothing (it is empty); `component` in the manifest must name a .wasm file");
-    insta::assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @r#"the file is not WebAssembly: it begins with "<!DOCTYPE html><"; `component` in the manifest must name a .wasm file"#);
-    insta::assert_snapshot!(refusal(&vec![0; (32 << 20) + 1]), @"the component has 33554433 bytes, the limit is 33554432: build it with the guest profile (optimised, stripped)");
-    insta::assert_snapshot!(refusal(&wat::parse_str("(module)").unwrap()), @"the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)");
+    insta::assert_snapshot!(refusal(b""), @"the file begins with nothing (it is empty), so it is not WebAssembly; `component` in the manifest must name a .wasm file");
+    insta::assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @r#"the file begins with "<!DOCTYPE html><", so it is not WebAssembly; `component` in the manifest must name a .wasm file"#);
+    insta::assert_snapshot!(refusal(&vec![0; (32 << 20) + 1]), @"the component is 33554433 bytes long, but the limit is 33554432 bytes; build it with the guest profile, which optimises and strips it");
+    insta::assert_snapshot!(refusal(&wat::parse_str("(module)").unwrap()), @"the file is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)");
     let cut_off = refusal(&guest("noop")[..5_000]);
     assert!(cut_off.starts_with("the component is damaged: unexpected end-of-file"), "{cut_off}");
 }
@@ -33,14 +33,14 @@ fn invalid_components_are_rejected() {
 #[test]
 fn what_exports_no_run() {
     insta::assert_snapshot!(refusal(&component_with_names(&[], &[])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start (it exports wasi:http/incoming-handler@0.2.3): mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start (it exports wasi:http/incoming-handler@0.2.3); mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
 }
 
 #[test]
 fn what_was_built_for_another_version() {
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a WASI 0.3.0 command, but this server supports WASI 0.2: build it for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, but this server supports 0.1.x: build it with a matching SDK");
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, but this server supports 0.1.x: build it with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a WASI 0.3.0 command, but this server supports WASI 0.2; build it for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, but this server supports 0.1.x; build it with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, but this server supports 0.1.x; build it with a matching SDK");
     assert_eq!(
         Sandbox::inspect(&component_with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind,
         typed("0.1.7")

@@ -54,7 +54,7 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
     Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
     Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got an empty file")
     Info: missing.pdf: DownloadError::Status(404)
-    Info: half.pdf: DownloadError::Http(HttpError::Protocol("the PDF is truncated: no %%EOF in its last 1 KiB"))
+    Info: half.pdf: DownloadError::Http(HttpError::Protocol("the PDF is truncated; its last 1 KiB contains no %%EOF"))
     "#);
     let stored = environment.files.stored.lock().unwrap();
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["bill.pdf"]);

@@ -143,15 +143,15 @@ async fn what_files_refuses() {
     Info: nowhere: NotFound, No such file or directory (os error 44)
     Info: NUL: InvalidInput, file name contained an unexpected NUL byte
     Info: the root: NotFound, No such file or directory (os error 44)
-    Warn: /files: not a valid file name; use '..-..-x' instead
+    Warn: /files: the file name is not valid; use '..-..-x' instead
     Info: backslashes: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: not a valid file name; use 'ab' instead
+    Warn: /files: the file name is not valid; use 'ab' instead
     Info: a control character: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: not a valid file name; use 'ab' instead
+    Warn: /files: the file name is not valid; use 'ab' instead
     Info: a line break: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: not a valid file name; use '_CON.pdf' instead
+    Warn: /files: the file name is not valid; use '_CON.pdf' instead
     Info: a device of Windows: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: not a valid file name; use 'afdp.exe' instead
+    Warn: /files: the file name is not valid; use 'afdp.exe' instead
     Info: right to left: InvalidInput, Invalid argument (os error 28)
     Info: 63 emoji: InvalidFilename, Filename too long (os error 37)
     Info: 64 emoji: InvalidFilename, Filename too long (os error 37)

@@ -110,7 +110,7 @@ async fn log_lines() {
     let output = run(&guest("log_flood"), json!({ "lines": 100_000 }), &environment).await;
     assert_eq!(output.outcome, Outcome::Completed(Report::default()));
     let lines = environment.progress.lines.lock().unwrap();
-    insta::assert_snapshot!(lines.last().unwrap().message, @"90000 more lines dropped: a run may log 10000 lines and 1 MiB");
+    insta::assert_snapshot!(lines.last().unwrap().message, @"90000 more lines were dropped; a run may log 10000 lines and 1 MiB");
     assert_eq!(lines.len(), 10_001);
     assert_eq!((output.receipt.log_lines, output.receipt.log_lines_dropped), (10_000, 90_000));
 }

@@ -188,11 +188,11 @@ async fn addresses_inside_in_every_spelling() {
     HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
-    HttpError::Invalid("url: contains a user name or password; send an Authorization header instead")
+    HttpError::Invalid("url: the URL contains a user name or a password; send an Authorization header instead")
     HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::Unreachable("the name nowhere.example cannot be resolved: no such name")
     HttpError::Invalid("url: the scheme is file; expected http or https")
-    HttpError::Invalid("url: 100028 bytes, the limit is 8192")
+    HttpError::Invalid("url: the URL is 100028 bytes long, but the limit is 8192 bytes")
     "#);
 }
 
@@ -238,7 +238,7 @@ async fn other_hosts_by_header_and_by_target() {
     HttpError::Invalid("headers: connection is set by the host; leave it out")
     HttpError::Invalid("headers: proxy-connection is set by the host; leave it out")
     HttpError::Invalid("method: CONNECT is not available to konnectors")
-    HttpError::Invalid("method: not a valid HTTP method; use GET, POST and so on")
+    HttpError::Invalid("method: the value is not a valid HTTP method; use for example GET or POST")
     200 Body::Text("hello")
     200 Body::Text("hello")
     "#);
@@ -258,7 +258,7 @@ async fn redirects_to_where_it_may_not_go() {
     insta::assert_snapshot!(results.log, @r#"
     HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
-    HttpError::Protocol("a redirect from http://vendor.example cannot be followed: its target is a file: URL, not a web page; to read the target, send the request with follow-redirects off")
+    HttpError::Protocol("a redirect from http://vendor.example cannot be followed: its target is a file: URL and not a web page; to read the target, send the request with follow-redirects off")
     HttpError::TooManyRedirects
     "#);
 }
@@ -309,7 +309,7 @@ async fn a_password_is_used_and_never_seen() {
     HttpError::Denied("the manifest has no rule for POST on http://elsewhere.example; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"POST\"], \"values\": [\"http://elsewhere.example\"] }")
     HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     200 Body::Text("hello")
-    HttpError::Invalid("body: contains the placeholder of the secret password, but its Content-Type is not given; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain")
+    HttpError::Invalid("body: the body contains the placeholder of the secret password, but its Content-Type is not given; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain")
     "#);
     let vendor = results.receipt.hosts.iter().find(|host| host.host.starts_with("http://vendor.example")).unwrap();
     assert_eq!(vendor.secrets["password"], 3);
@@ -321,7 +321,7 @@ async fn tokens_are_kept_within_limits() {
     run(&guest("rotates"), json!({}), &environment).await;
     insta::assert_snapshot!(environment.log(), @r#"
     Info: Ok(())
-    Info: Err(Error::Invalid("value: contains the placeholder of the secret password"))
+    Info: Err(Error::Invalid("value: the new value contains the placeholder of the secret password"))
     Info: long: Some((3, Error::LimitReached("the limit on secrets has been reached")))
     Info: short: Some((15, Error::LimitReached("the limit on secrets has been reached")))
     "#);

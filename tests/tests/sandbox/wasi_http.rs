@@ -118,8 +118,8 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
     Info: private address: ErrorCode::DestinationIpProhibited
     Warn: wasi:http: http://127.0.0.1:1 cannot be reached: Connection refused (os error 111)
     Info: nobody listens: ErrorCode::DestinationUnavailable
-    Warn: wasi:http: url: contains a user name or password; send an Authorization header instead
-    Info: user in the authority: ErrorCode::InternalError(Some("url: contains a user name or password; send an Authorization header instead"))
+    Warn: wasi:http: url: the URL contains a user name or a password; send an Authorization header instead
+    Info: user in the authority: ErrorCode::InternalError(Some("url: the URL contains a user name or a password; send an Authorization header instead"))
     Info: no authority: refused at once: ErrorCode::HttpRequestUriInvalid
     Info: other scheme: refused at once: ErrorCode::HttpProtocolError
     Info: absolute form: path refused
@@ -127,8 +127,8 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
     Info: asterisk form: path refused
     Warn: wasi:http: method: TRACE is not available to konnectors
     Info: trace: ErrorCode::InternalError(Some("method: TRACE is not available to konnectors"))
-    Warn: wasi:http: url: 9023 bytes, the limit is 8192
-    Info: long address: ErrorCode::InternalError(Some("url: 9023 bytes, the limit is 8192"))
+    Warn: wasi:http: url: the URL is 9023 bytes long, but the limit is 8192 bytes
+    Info: long address: ErrorCode::InternalError(Some("url: the URL is 9023 bytes long, but the limit is 8192 bytes"))
     "#);
 }
 
@@ -174,8 +174,8 @@ async fn a_body_has_the_length_that_it_promises() {
     insta::assert_snapshot!(log, @r#"
     Warn: wasi:http: cannot read the request body: HTTP protocol error
     Info: shorter: ErrorCode::InternalError(Some("cannot read the request body: HTTP protocol error"))
-    Warn: wasi:http: body: has at least 100 bytes, but content-length is 50
-    Info: longer: ErrorCode::InternalError(Some("body: has at least 100 bytes, but content-length is 50"))
+    Warn: wasi:http: body: the body is at least 100 bytes long, but content-length is 50
+    Info: longer: ErrorCode::InternalError(Some("body: the body is at least 100 bytes long, but content-length is 50"))
     "#);
 }
 

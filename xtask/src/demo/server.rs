@@ -86,7 +86,7 @@ impl DemoServer {
         Ok(id.to_owned())
     }
 
-    /// Returns the number of documents of a type.
+    /// Returns the number of documents of a doctype.
     pub fn count_documents(&self, doctype: &str) -> Result<usize> {
         Ok(self.json(["data", "ls", doctype])?.as_array().map_or(0, Vec::len))
     }

@@ -6,7 +6,7 @@ use wasip2::io::streams::StreamError;
 
 use super::{Request, Response};
 
-/// Bytes of one write, and of one read.
+/// Maximum number of bytes of one write, and of one read.
 const CHUNK_SIZE: usize = 4_096;
 
 /// Sends a request and reads the whole response.

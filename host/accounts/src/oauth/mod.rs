@@ -125,7 +125,10 @@ impl Accounts {
             ProviderPage::Reconnect => &settings.reconnect_endpoint,
         };
         let mut url = endpoint.clone().filter(|_| settings.grant_mode != GrantMode::Secret).ok_or_else(|| {
-            Error::BadRequest(format!("the provider of the account type '{}' has no such page", kind.id))
+            Error::BadRequest(format!(
+                "the provider of the account type '{}' does not have the requested page",
+                kind.id
+            ))
         })?;
         let scope = start.scope.clone();
         let state = self.context.auth().issue_one_time_token(instance, &start).await?;
@@ -289,7 +292,7 @@ impl Accounts {
         if account.account_type() == Some(kind.value.konnector(&kind.id)) {
             return Ok(account);
         }
-        Err(Error::NotFound(format!("there is no account '{id}' of the type '{}'", kind.id)))
+        Err(Error::NotFound(format!("there is no account '{id}' of the account type '{}'", kind.id)))
     }
 }
 

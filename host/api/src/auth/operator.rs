@@ -71,7 +71,7 @@ async fn check_session_code(
 /// Registers an OAuth client and returns its credentials.
 async fn register_client(State(platform): State<Platform>, params: Params) -> Result<Json<Value>, ApiError> {
     let domain = params.get_non_empty("Domain").ok_or_else(|| {
-        ApiError::parameter("Domain", "Domain: missing parameter; set it to the domain of the instance")
+        ApiError::parameter("Domain", "Domain: the parameter is missing; set it to the domain of the instance")
     })?;
     let instance = platform.instances().get(domain)?;
     let metadata = json!({

@@ -1,5 +1,5 @@
-//! `_all_docs`: lists the documents of a type like `CouchDB`. Without a limit the list contains all documents, so the
-//! response is streamed while they are read.
+//! `_all_docs`: lists the documents of a doctype like `CouchDB`. Without a limit the list contains all documents, so
+//! the response is streamed while they are read.
 
 use std::cmp::Ordering;
 
@@ -39,7 +39,7 @@ const UNSUPPORTED: [&str; 5] = ["update_seq", "reduce", "group", "group_level", 
 
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(all_docs, |op| {
-        list_parameters(op.summary("Lists the documents of a type like CouchDB"))
+        list_parameters(op.summary("Lists the documents of a doctype, in the format of CouchDB"))
             .query(
                 "keys",
                 SchemaKind::String,
@@ -49,7 +49,7 @@ pub fn routes() -> ApiRouter<Platform> {
             .success::<200, Json<Value>>("The documents and their total number")
     })
     .post_with(docs_by_keys, |op| {
-        list_parameters(op.summary("Lists the documents of a type with these ids, or all"))
+        list_parameters(op.summary("Lists the documents of a doctype with these ids, or all"))
             .query("Fields", SchemaKind::String, "Fields of the documents to return, separated by commas")
             .field("keys", SchemaKind::Strings, "Ids of the documents, at most 10,000")
             .success::<200, Json<Value>>("The documents, in the order of the ids")
@@ -276,7 +276,7 @@ async fn docs_by_keys(
 }
 
 fn no_keys() -> ApiError {
-    malformed("keys: expected a list of ids, such as [\"one\", \"two\"]")
+    malformed("keys: the value is not a list of ids, such as [\"one\", \"two\"]")
 }
 
 fn respond(
@@ -343,10 +343,12 @@ impl KeyedDocsStream {
         let Value::Array(mut keys) = keys else { return Err(no_keys()) };
         let total = keys.len();
         if total > MAX_KEYS {
-            return Err(malformed(format!("keys: {total} ids; at most {MAX_KEYS} are allowed per request")));
+            return Err(malformed(format!("keys: there are {total} ids; at most {MAX_KEYS} are allowed per request")));
         }
         if range.from.is_some() || range.to.is_some() {
-            return Err(malformed("keys: cannot be combined with key, startkey or endkey; use only one of them"));
+            return Err(malformed(
+                "keys: the list cannot be combined with key, startkey or endkey; use only one of them",
+            ));
         }
         if direction == Direction::Backward {
             keys.reverse();

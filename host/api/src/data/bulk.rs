@@ -51,10 +51,11 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 fn documents(body: &mut Map) -> Result<Vec<Map>, ApiError> {
-    let malformed = || ApiError::bad_request("docs: expected a list of objects");
+    let malformed = || ApiError::bad_request("docs: the value is not a list of objects");
     let Some(Value::Array(items)) = body.shift_remove("docs") else { return Err(malformed()) };
     if items.len() > MAX_BULK_DOCUMENTS {
-        let message = format!("docs: {} documents; at most {MAX_BULK_DOCUMENTS} are allowed per request", items.len());
+        let message =
+            format!("docs: there are {} documents; at most {MAX_BULK_DOCUMENTS} are allowed per request", items.len());
         return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     items
@@ -123,9 +124,16 @@ async fn write_one(
             let rev = platform.documents().delete(instance, principal, doctype, &id, &rev).await?;
             return Ok((id, rev.to_string()));
         }
-        (_, None) if deleted => return Err(ApiError::bad_request("_rev: required to delete a document")),
+        (_, None) if deleted => {
+            return Err(ApiError::bad_request("_rev: the field is missing; set it to the revision to delete"));
+        }
         (Some(id), Some(rev)) => platform.documents().update(instance, principal, doctype, &id, &rev, document).await?,
-        (None, Some(_)) => return Err(ApiError::bad_request("_id: required if the document has a _rev")),
+        (None, Some(_)) => {
+            return Err(ApiError::bad_request(
+                "_id: the field is missing, although the document has a _rev; set both, or neither to create a \
+                 document",
+            ));
+        }
         (id, None) => platform.documents().create(instance, principal, doctype, id, document).await?,
     };
     Ok((written.id, written.rev.to_string()))
@@ -137,7 +145,9 @@ async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut 
     check_special_fields(&document)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     let (Some(id), Some(rev)) = (text("_id"), text("_rev")) else {
-        return Err(ApiError::bad_request("_id and _rev: required for each document if new_edits is false"));
+        return Err(ApiError::bad_request(
+            "_id and _rev: at least one of the fields is missing; set both in each document if new_edits is false",
+        ));
     };
     check_id(id)?;
     let (id, history) = (id.to_owned(), history(parse_revision(rev)?, document.get("_revisions"))?);
@@ -152,7 +162,7 @@ fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, ApiError>
     let Some(revisions) = revisions else { return Ok(vec![newest]) };
     let malformed = || {
         ApiError::bad_request(
-            "_revisions: expected {\"start\": …, \"ids\": […]}, beginning with the _rev of the document",
+            "_revisions: the value is not {\"start\": …, \"ids\": […]}, beginning with the _rev of the document",
         )
     };
     let start = revisions.get("start").and_then(Value::as_u64).ok_or_else(malformed)?;

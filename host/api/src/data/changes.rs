@@ -40,9 +40,9 @@ const PARAMETERS: [&str; 11] = [
 ];
 
 pub fn routes() -> ApiRouter<Platform> {
-    let feed = get_with(changes, |op| feed_parameters(op.summary("Lists the changes of the documents of a type")))
+    let feed = get_with(changes, |op| feed_parameters(op.summary("Lists the changes of the documents of a doctype")))
         .post_with(changes_of_ids, |op| {
-            feed_parameters(op.summary("Lists the changes of the documents of a type, or only of some documents"))
+            feed_parameters(op.summary("Lists the changes of the documents of a doctype, or only of some documents"))
                 .query("filter", SchemaKind::String, "_doc_ids, to list only the documents in doc_ids")
                 .field("doc_ids", SchemaKind::Strings, "Ids of the documents, for the filter _doc_ids")
         });
@@ -81,7 +81,7 @@ impl FeedQuery {
         if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name) && *name != "filter") {
             let known = PARAMETERS.join(", ");
             return Err(ApiError::bad_request(format!(
-                "unknown parameter '{unknown}'; the parameters of _changes are {known}"
+                "the parameter '{unknown}' is unknown; the parameters of _changes are {known}"
             )));
         }
         let one_of = |name: &'static str, values: &[&str]| match params.get_non_empty(name) {
@@ -165,7 +165,7 @@ async fn changes_of_ids(
 fn doc_ids(body: &Map) -> Result<Vec<String>, ApiError> {
     let ids = body.get("doc_ids").and_then(Value::as_array).filter(|ids| ids.len() <= MAX_DOCUMENTS);
     let ids: Option<Vec<String>> = ids.and_then(|ids| ids.iter().map(|id| id.as_str().map(str::to_owned)).collect());
-    ids.ok_or_else(|| ApiError::bad_request(format!("doc_ids: expected a list of at most {MAX_DOCUMENTS} ids")))
+    ids.ok_or_else(|| ApiError::bad_request(format!("doc_ids: the value is not a list of at most {MAX_DOCUMENTS} ids")))
 }
 
 async fn feed_response(
@@ -212,13 +212,13 @@ async fn revs_diff(
     caller.check_type(Verb::Get, &doctype)?;
     if body.len() > MAX_DOCUMENTS {
         return Err(ApiError::bad_request(format!(
-            "{} documents; at most {MAX_DOCUMENTS} are allowed per request",
+            "the body has {} documents; at most {MAX_DOCUMENTS} are allowed per request",
             body.len()
         )));
     }
     let mut requested: Vec<(String, Vec<Rev>)> = Vec::with_capacity(body.len());
     for (id, revs) in body {
-        let malformed = || ApiError::bad_request(format!("{id}: expected a list of revisions"));
+        let malformed = || ApiError::bad_request(format!("{id}: the value is not a list of revisions"));
         let revs = revs.as_array().ok_or_else(malformed)?.iter();
         let revs = revs.map(|rev| parse_revision(rev.as_str().ok_or_else(malformed)?)).collect::<Result<_, _>>()?;
         requested.push((id, revs));

@@ -20,7 +20,7 @@ use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, SchemaKind, query_fields};
 
 pub fn routes() -> ApiRouter<Platform> {
-    let find = post_with(find, |op| query_fields(op.summary("Finds the documents of a type that match a selector")));
+    let find = post_with(find, |op| query_fields(op.summary("Finds the documents of a doctype that match a selector")));
     let declare = post_with(create_index, |op| {
         op.summary("Creates an index if it does not exist")
             .field("index", SchemaKind::Object, "Fields of the index, and an optional selector that restricts it")
@@ -43,7 +43,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/data/{doctype}/_index", declare)
         .api_route(
             "/data/{doctype}/_design_docs",
-            get_with(list_designs, |op| op.summary("Lists the design documents of a type")),
+            get_with(list_designs, |op| op.summary("Lists the design documents of a doctype")),
         )
         .api_route("/data/{doctype}/_design/{id}", one)
         .api_route("/data/{doctype}/_design/{id}/copy", copy)
@@ -134,7 +134,7 @@ async fn delete_design(
     caller.check_type(Verb::Delete, &doctype)?;
     let rev = params
         .get_non_empty("rev")
-        .ok_or_else(|| ApiError::bad_request("rev: missing parameter; set it to the revision to delete"))?;
+        .ok_or_else(|| ApiError::bad_request("rev: the parameter is missing; set it to the revision to delete"))?;
     platform
         .documents()
         .delete_design(&caller.instance, &caller.principal, &doctype, &id, &parse_revision(rev)?)

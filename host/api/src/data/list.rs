@@ -1,4 +1,4 @@
-//! `_normal_docs`: Cozy's paginated list of the documents of a type.
+//! `_normal_docs`: Cozy's paginated list of the documents of a doctype.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ const MAX_PAGE_SIZE: usize = 1_000;
 
 pub fn routes() -> ApiRouter<Platform> {
     let normal = get_with(normal_docs, |op| {
-        op.summary("Lists the documents of a type in pages")
+        op.summary("Lists the documents of a doctype in pages")
             .query("limit", SchemaKind::Number, "Number of documents on a page; default: 100, maximum: 1000")
             .query("skip", SchemaKind::Number, "Number of documents to skip")
             .query("bookmark", SchemaKind::String, "The bookmark of the previous page")

@@ -31,7 +31,7 @@ pub fn routes() -> ApiRouter<Platform> {
     let whole_type = post_with(create, |op| {
         op.summary("Creates a document with a generated id").success::<201, Json<Value>>("The document as stored")
     })
-    .delete_with(delete_all, |op| op.summary("Deletes every document of a type"));
+    .delete_with(delete_all, |op| op.summary("Deletes every document of a doctype"));
     ApiRouter::new()
         .api_route("/data/_all_doctypes", get_with(doctypes, |op| op.summary("Lists the doctypes that have documents")))
         .api_route("/data/{doctype}", whole_type.clone())
@@ -225,7 +225,8 @@ impl Write {
                 Err(ApiError::bad_request(format!("_id: '{body_id}' is not the id '{id}' in the path")))
             }
             _ => Err(ApiError::bad_request(
-                "_id and _rev: set both to strings to update a document, or neither to create one",
+                "_id and _rev: only one of the fields is set, or one is not a string; set both to strings to update a \
+                 document, or neither to create one",
             )),
         }
     }
@@ -255,12 +256,12 @@ fn revision_to_delete(params: &Params, headers: &HeaderMap) -> Result<Rev, ApiEr
     let header = headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(|value| value.trim_matches('"'));
     match (params.get_non_empty("rev"), header) {
         (Some(rev), Some(other)) if rev != other => {
-            Err(ApiError::bad_request("rev and If-Match: different revisions; send only one of them"))
+            Err(ApiError::bad_request("rev and If-Match: the revisions differ; send only one of them"))
         }
         (Some(rev), _) | (None, Some(rev)) => parse_revision(rev),
-        (None, None) => {
-            Err(ApiError::bad_request("missing revision to delete; send the parameter rev or the header If-Match"))
-        }
+        (None, None) => Err(ApiError::bad_request(
+            "the revision to delete is missing; send the parameter rev or the header If-Match",
+        )),
     }
 }
 
@@ -279,7 +280,7 @@ async fn delete(
     Ok(Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "deleted": true })))
 }
 
-/// `DELETE /data/:type/`: deletes every document of the type.
+/// `DELETE /data/:type/`: deletes every document of the doctype.
 async fn delete_all(
     State(platform): State<Platform>,
     caller: Caller,

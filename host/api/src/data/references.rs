@@ -172,7 +172,7 @@ fn reference_and_files(
 fn parse_file_ids(JsonObject(mut body): JsonObject) -> Result<Vec<String>, ApiError> {
     let malformed = || {
         let message = format!(
-            "data: expected a list of at most {MAX_PAGE_SIZE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
+            "data: the value is not a list of at most {MAX_PAGE_SIZE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
         );
         ApiError::bad_request(message)
     };

@@ -21,7 +21,7 @@ pub struct LatestRevision {
 }
 
 impl LatestRevision {
-    /// Loads the revision even if the document is deleted, for callers who may read the whole type.
+    /// Loads the revision even if the document is deleted, for callers who may read the whole doctype.
     ///
     /// # Errors
     ///

@@ -33,7 +33,7 @@ pub fn find_by_path_parameter(
     caller.check_any(verb, &FILES)?;
     let path = params
         .get_non_empty("Path")
-        .ok_or_else(|| ApiError::parameter("Path", "Path: missing parameter; set it to an absolute path"))?;
+        .ok_or_else(|| ApiError::parameter("Path", "Path: the parameter is missing; set it to an absolute path"))?;
     find_by_path(platform, caller, verb, path)
 }
 

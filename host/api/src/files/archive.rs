@@ -62,10 +62,10 @@ async fn create(
     caller.check_any(Verb::Get, &FILES)?;
     let name = attributes.take_string("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| "archive".to_owned());
     if name.contains('/') {
-        return Err(ApiError::bad_request("name: must not contain a slash"));
+        return Err(ApiError::bad_request("name: the name must not contain a slash"));
     }
     if name.len() > MAX_NAME_SIZE {
-        return Err(ApiError::attribute("name", format!("name: longer than {MAX_NAME_SIZE} bytes")));
+        return Err(ApiError::attribute("name", format!("name: the name is longer than {MAX_NAME_SIZE} bytes")));
     }
     if attributes.take("pages").is_some_and(|pages| pages != json!([])) {
         return Err(ApiError::attribute(
@@ -79,7 +79,8 @@ async fn create(
         return Err(ApiError::bad_request("ids and files: both are empty; list the ids or paths of files"));
     }
     if ids.len() + paths.len() > MAX_ARCHIVE_IDS {
-        let message = format!("ids and files: more than {MAX_ARCHIVE_IDS} entries; list a parent directory instead");
+        let message =
+            format!("ids and files: there are more than {MAX_ARCHIVE_IDS} entries; list a parent directory instead");
         return Err(ApiError::attribute("ids", message));
     }
     let mut seen = HashSet::new();

@@ -62,7 +62,7 @@ impl FeedOptions {
         if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name)) {
             let known = PARAMETERS.join(", ");
             return Err(ApiError::bad_request(format!(
-                "unknown parameter '{unknown}'; the parameters of _changes are {known}"
+                "the parameter '{unknown}' is unknown; the parameters of _changes are {known}"
             )));
         }
         params.number("seq_interval")?;

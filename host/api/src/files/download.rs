@@ -119,7 +119,7 @@ pub async fn content_response(
             (StatusCode::PARTIAL_CONTENT, first, (last - first).saturating_add(1))
         }
         RequestedRange::Unsatisfiable => {
-            let message = format!("Range: outside of the content, which has {size} bytes");
+            let message = format!("Range: the range is outside the content, which is {size} bytes long");
             let mut response = ApiError::request(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
             response.headers_mut().insert(CONTENT_RANGE, header_value(format!("bytes */{size}"))?);
             return Ok(response);

@@ -88,7 +88,8 @@ pub async fn by_ids(
     caller.check_any(Verb::Get, &FILES)?;
     let keys = body.get("keys").and_then(Value::as_array);
     let keys = keys.filter(|keys| keys.len() <= MAX_KEYS);
-    let keys = keys.ok_or_else(|| ApiError::bad_request(format!("keys: expected a list of at most {MAX_KEYS} ids")))?;
+    let keys =
+        keys.ok_or_else(|| ApiError::bad_request(format!("keys: the value is not a list of at most {MAX_KEYS} ids")))?;
     let mut resources = Vec::new();
     for id in keys.iter().filter_map(Value::as_str) {
         match access::find_by_id(&platform, &caller, Verb::Get, id) {

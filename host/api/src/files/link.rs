@@ -56,7 +56,7 @@ async fn create(State(platform): State<Platform>, caller: Caller, params: Params
             (file, target)
         }
         (None, None) if params.get_non_empty("Path").is_none() => {
-            return Err(ApiError::parameter("Id", "Id: missing parameter; send Id, Path or VersionId"));
+            return Err(ApiError::parameter("Id", "Id: the parameter is missing; send Id, Path or VersionId"));
         }
         (None, None) => {
             let file = access::find_by_path_parameter(&platform, &caller, Verb::Get, &params)?;

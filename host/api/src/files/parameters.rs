@@ -35,7 +35,7 @@ pub fn media_type(header: Option<&HeaderValue>) -> Result<Option<String>, ApiErr
         Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(Some(text.to_ascii_lowercase())),
         _ => Err(ApiError::parameter(
             "mime",
-            "Content-Type: not a valid media type; expected one such as application/pdf",
+            "Content-Type: the value is not a valid media type; send one such as application/pdf",
         )),
     }
 }

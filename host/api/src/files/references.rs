@@ -71,8 +71,9 @@ pub fn check_references(caller: &Caller, references: &[Reference]) -> Result<(),
 }
 
 fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, ApiError> {
-    let malformed =
-        || ApiError::bad_request("data: expected a reference, {\"type\": …, \"id\": …}, or a list of references");
+    let malformed = || {
+        ApiError::bad_request("data: the value is not a reference, {\"type\": …, \"id\": …}, or a list of references")
+    };
     let data = body.shift_remove("data").ok_or_else(malformed)?;
     let references = match serde_json::from_value(data).map_err(|_| malformed())? {
         Data::One(reference) => vec![reference],

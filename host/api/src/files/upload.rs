@@ -35,7 +35,12 @@ pub async fn create(
     let file = match params.get("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
         "file" => create_file(&platform, &caller, &dir_id, &params, &headers, body).await?,
         "directory" => create_directory(&platform, &caller, &dir_id, &params, &headers).await?,
-        _ => return Err(ApiError::attribute("type", "Type: missing or unknown; set it to file or directory")),
+        _ => {
+            return Err(ApiError::attribute(
+                "type",
+                "Type: the parameter is missing or unknown; set it to file or directory",
+            ));
+        }
     };
     Ok((StatusCode::CREATED, to_document(&platform, &caller, &file).await?))
 }
@@ -152,7 +157,7 @@ async fn receive(
         && content.reserve(size).is_err()
     {
         let remaining = platform.files().remaining_space(&caller.instance).await?;
-        let message = format!("the file has {size} bytes, but only {remaining} bytes of the quota are left");
+        let message = format!("the file is {size} bytes long, but only {remaining} bytes of the quota are left");
         return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let mut parts = body.into_data_stream();
@@ -178,7 +183,7 @@ async fn receive(
         )),
         (_, Some(digest)) if digest != blob.md5 => Some(ApiError::precondition(
             "Content-MD5",
-            format!("Content-MD5: does not match the content, whose MD5 is {}", STANDARD.encode(blob.md5)),
+            format!("Content-MD5: the value does not match the content, whose MD5 is {}", STANDARD.encode(blob.md5)),
         )),
         _ => None,
     };
@@ -194,6 +199,6 @@ async fn receive(
 fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, ApiError> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let digest = STANDARD.decode(value.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
-    let invalid = || ApiError::parameter("Content-MD5", "Content-MD5: not a valid MD5 in base64");
+    let invalid = || ApiError::parameter("Content-MD5", "Content-MD5: the value is not a valid MD5 in base64");
     digest.map(Some).ok_or_else(invalid)
 }

@@ -133,7 +133,7 @@ impl PushOptions {
 
     fn parse(options: Value) -> Result<JobOptions, ApiError> {
         let Self { max_exec_count, timeout } = decode::from_value(options).map_err(|error| {
-            let hint = "max_exec_count and timeout (in seconds) are whole numbers";
+            let hint = "set max_exec_count and timeout (in seconds) to whole numbers";
             ApiError::attribute("options", format!("{}; {hint}", error.message("options")))
         })?;
         Ok(JobOptions { max_exec_count, timeout: timeout.map(|seconds| seconds.saturating_mul(Self::NANOSECONDS)) })

@@ -60,7 +60,7 @@ impl Socket {
         let mut subscriptions = self.authenticate(platform, Arc::clone(&instance)).await?;
         drop(pending);
         let Some(_open) = permits::acquire_open(instance.id.clone()) else {
-            self.close(close_code::AGAIN, "too many websockets are open; try again later").await;
+            self.close(close_code::AGAIN, "there are too many open websockets; try again later").await;
             return Err(Disconnected);
         };
         // Subscribe to the bus before the first topic, so that no event after it is missed.
@@ -143,7 +143,7 @@ impl Socket {
     }
 
     async fn reject_oversized<T>(&mut self) -> Result<T, Disconnected> {
-        self.close(close_code::SIZE, "a frame of a client may have at most 1024 bytes").await;
+        self.close(close_code::SIZE, "the frame is longer than 1024 bytes").await;
         Err(Disconnected)
     }
 

@@ -45,7 +45,7 @@ fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
             Some(limit) if (1..=MAX_MISSED_JOBS).contains(&limit) => Ok(limit),
             _ => Err(ApiError::attribute(
                 "missed_limit",
-                format!("missed_limit: expected a number from 1 to {MAX_MISSED_JOBS}"),
+                format!("missed_limit: the value is not valid; expected a number from 1 to {MAX_MISSED_JOBS}"),
             )),
         });
     Ok(TriggerPatch {
@@ -55,10 +55,18 @@ fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
         time_zone: take_parsed(body, "time_zone", |name| {
             format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris")
         })?,
-        missed_policy: take_enum(body, "missed_policy", "missed_policy: expected skip, coalesce or all")?,
+        missed_policy: take_enum(
+            body,
+            "missed_policy",
+            "missed_policy: the value is not valid; expected skip, coalesce or all",
+        )?,
         missed_limit: limit.transpose()?,
         catch_up_window: duration(body, "catch_up_window")?,
-        overlap_policy: take_enum(body, "overlap_policy", "overlap_policy: expected skip or queue-one")?,
+        overlap_policy: take_enum(
+            body,
+            "overlap_policy",
+            "overlap_policy: the value is not valid; expected skip or queue-one",
+        )?,
         by_konnector: None,
     })
 }
@@ -89,7 +97,7 @@ fn take_enum<T: DeserializeOwned>(
 /// Parses the limits of a trigger's jobs; the timeout is in nanoseconds here, unlike that of a pushed job (cozy-stack).
 fn options(options: Value) -> Result<JobOptions, ApiError> {
     decode::from_value(options).map_err(|error| {
-        let hint = "max_exec_count and timeout (in nanoseconds) are whole numbers";
+        let hint = "set max_exec_count and timeout (in nanoseconds) to whole numbers";
         ApiError::attribute("options", format!("{}; {hint}", error.message("options")))
     })
 }

@@ -25,7 +25,7 @@ pub async fn call(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
     let too_large =
-        |_| ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook may have at most 1 MiB");
+        |_| ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of the webhook is larger than 1 MiB");
     let body = body.map_err(too_large)?;
     platform.triggers().call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
     Ok(StatusCode::NO_CONTENT)

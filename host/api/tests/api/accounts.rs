@@ -183,7 +183,7 @@ async fn a1_only_the_owner_starts() {
     insta::assert_snapshot!(service.api.transcript([TestRequest::get("/accounts/service/start")]).await, @r#"
     GET /accounts/service/start
     403 text/plain; charset=utf-8
-    a session code is required; get a session code with `konnector instances session-code alice.example` or POST /auth/session_code, and pass it as session_code
+    the session code is missing; get a session code with `konnector instances session-code alice.example` or POST /auth/session_code, and pass it as session_code
     "#);
     let session = service.session().await;
     let started = service.api.send(TestRequest::get(&format!("/accounts/service/start?session_code={session}"))).await;

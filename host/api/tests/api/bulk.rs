@@ -269,10 +269,10 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
     bad_request: the parameter limit must be a number, not 'many'
     query_parse_error: update_seq: this parameter is not supported; omit it
     query_parse_error: group_level: this parameter is not supported; omit it
-    query_parse_error: keys: expected a list of ids, such as ["one", "two"]
-    query_parse_error: keys: cannot be combined with key, startkey or endkey; use only one of them
+    query_parse_error: keys: the value is not a list of ids, such as ["one", "two"]
+    query_parse_error: keys: the list cannot be combined with key, startkey or endkey; use only one of them
     query_parse_error: queries: this parameter is not supported; omit it
-    query_parse_error: keys: 10001 ids; at most 10000 are allowed per request
+    query_parse_error: keys: there are 10001 ids; at most 10000 are allowed per request
     "#);
 }
 

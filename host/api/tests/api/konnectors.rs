@@ -145,7 +145,7 @@ async fn k25_a_rule_on_an_illegal_doctype_is_forbidden() {
         write_manifest_bundle(&api.folder.path().join("illegal"), &MANIFEST.replace("io.cozy.bills", "IO.COZY.FILES"));
     let response =
         api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
-    insta::assert_snapshot!(response.summary(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
+    insta::assert_snapshot!(response.summary(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and ".""#);
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn what_cannot_be_installed_is_refused_with_the_reason() {
     POST /konnectors/new?Source=file:///nowhere&Parameters=[1] → 400 Bad Request: the parameter Parameters is a list; expected an object
     POST /konnectors/bank?Source=file:///nowhere → 409 Conflict: Application with same slug already exists
     POST /konnectors/new?Source=file://<folder>/broken → 400 Bad Request: the manifest cannot be used: the manifest is not valid JSON: line 1, column 1: EOF while parsing an object
-    POST /konnectors/new?Source=file://<folder>/core → 422 Invalid Parameter (Source): the component cannot be used: the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)
+    POST /konnectors/new?Source=file://<folder>/core → 422 Invalid Parameter (Source): the component cannot be used: the file is a core WebAssembly module, not a component; build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)
     ");
 }
 

@@ -237,7 +237,7 @@ async fn sets_and_shares_have_bounds() {
     assert_eq!(full.status, 200, "{full}");
     let rejected = share("a", rules(201)).await;
     assert_eq!(rejected.status, 400);
-    assert!(rejected.summary().contains("permissions: 201 rules; a set has at most 200"), "{rejected}");
+    assert!(rejected.summary().contains("permissions: there are 201 rules; a set has at most 200"), "{rejected}");
     let values: Vec<String> = (0..2_001).map(|number| number.to_string()).collect();
     assert_eq!(share("a", json!({ "one": { "type": "io.cozy.bills", "values": values } })).await.status, 400);
     assert_eq!(share(&"n".repeat(201), rules(1)).await.status, 400);

@@ -198,7 +198,7 @@ async fn large_frames_end_the_connection() {
             socket.sync().await;
             continue;
         }
-        let close = (1009, "a frame of a client may have at most 1024 bytes".to_owned());
+        let close = (1009, "the frame is longer than 1024 bytes".to_owned());
         assert_eq!(socket.wait_closed().await, Some(close), "{length} bytes");
     }
 }

@@ -83,11 +83,11 @@ impl PermissionSet {
 fn check_size(rules: &Permissions) -> Result<()> {
     let (count, values) = (rules.rules().len(), rules.rules().iter().map(|rule| rule.values.len()).sum::<usize>());
     if count > MAX_RULES {
-        return Err(Error::BadRequest(format!("permissions: {count} rules; a set has at most {MAX_RULES}")));
+        return Err(Error::BadRequest(format!("permissions: there are {count} rules; a set has at most {MAX_RULES}")));
     }
     if values > MAX_VALUES {
         return Err(Error::BadRequest(format!(
-            "permissions: {values} values; the rules of a set have at most {MAX_VALUES} in all. Use a selector, such as referenced_by"
+            "permissions: the rules have {values} values, but at most {MAX_VALUES} are allowed in total; use a selector, such as referenced_by"
         )));
     }
     Ok(())

@@ -92,7 +92,7 @@ impl PermissionSets {
         }
         principal.check_may_outlive_run("share anything")?;
         if rules.rules().is_empty() {
-            return Err(Error::BadRequest("permissions: at least one rule is required".to_owned()));
+            return Err(Error::BadRequest("permissions: the set has no rule; add at least one".to_owned()));
         }
         check_size(rules)?;
         if !rules.is_subset_of(&principal.permissions) {
@@ -124,10 +124,14 @@ impl PermissionSets {
         changes: &mut Changes,
     ) -> Result<()> {
         if names.is_empty() || names.len() > MAX_CODES {
-            return Err(Error::BadRequest(format!("codes: {} names; a share has 1 to {MAX_CODES}", names.len())));
+            return Err(Error::BadRequest(format!(
+                "codes: there are {} names; a share has 1 to {MAX_CODES}",
+                names.len()
+            )));
         }
         if let Some(name) = names.iter().find(|name| name.len() > MAX_NAME_SIZE) {
-            let message = format!("codes: a name has {} bytes; at most {MAX_NAME_SIZE} are allowed", name.len());
+            let message =
+                format!("codes: a name is {} bytes long; at most {MAX_NAME_SIZE} bytes are allowed", name.len());
             return Err(Error::BadRequest(message));
         }
         for (name, code) in &set.shortcodes {
@@ -215,11 +219,11 @@ impl PermissionSets {
         self.context.core.commit(changes).await.map(drop)
     }
 
-    /// Returns the unexpired shares that have a rule for a type, ordered by id.
+    /// Returns the unexpired shares that have a rule for a doctype, ordered by id.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without GET on the whole type.
+    /// [`Error::Forbidden`] without GET on the whole doctype.
     pub fn list_shares(
         &self,
         instance: &Instance,
@@ -252,7 +256,7 @@ impl PermissionSets {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] if the caller may read no document of the type.
+    /// [`Error::Forbidden`] if the caller may read no document of the doctype.
     pub fn shared_verbs(
         &self,
         instance: &Instance,

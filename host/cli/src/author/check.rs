@@ -28,7 +28,7 @@ const MAX_MESSAGE_SIZE: usize = 2_000;
 /// An error or warning about a konnector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct CheckProblem {
-    /// Whether it prevents installation.
+    /// Whether the problem prevents installation.
     #[serde(rename = "error")]
     is_error: bool,
     /// File name, with the line if it is known.
@@ -164,7 +164,7 @@ fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProbl
             false,
             other,
             format!(
-                r#"it is not run: when an account is deleted, {0} runs with the cause account-deleted; set "on_delete_account": "{0}""#,
+                r#"it is not run; when an account is deleted, {0} runs with the cause account-deleted; set "on_delete_account": "{0}""#,
                 manifest.component
             ),
         );
@@ -292,7 +292,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r#"
         icon.svg: the manifest names this file, but it does not exist
         clean.js: the manifest names this file, but it does not exist
-        clean.js: it is not run: when an account is deleted, konnector.wasm runs with the cause account-deleted; set "on_delete_account": "konnector.wasm"
+        clean.js: it is not run; when an account is deleted, konnector.wasm runs with the cause account-deleted; set "on_delete_account": "konnector.wasm"
         konnector.wasm: the component does not exist yet; compile it: konnector build
         "#);
     }

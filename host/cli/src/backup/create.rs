@@ -67,7 +67,9 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, target: &
             .await;
         store.close().await?;
         result.map_err(|error| match error {
-            konnector_store::Error::BlobsDamaged { .. } => incomplete_error(&format!("no backup was created: {error}")),
+            konnector_store::Error::BlobsDamaged { .. } => {
+                incomplete_error(&format!("the backup could not be created: {error}"))
+            }
             other => other.into(),
         })?;
         return Ok(Some(key));
@@ -92,7 +94,7 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, target: &
 async fn interrupted_error(connection: &Connection, error: &reqwest::Error) -> Error {
     let outcome = async { connection.admin()?.json(Method::GET, "backup", &[]).await };
     match outcome.await.ok().as_ref().and_then(|outcome| outcome.get("error")?.as_str()) {
-        Some(reason) => incomplete_error(&format!("no backup was created: {reason}")),
+        Some(reason) => incomplete_error(&format!("the backup could not be created: {reason}")),
         None => {
             Error::failed(format!("the server aborted the backup: {error}"), "see the server's log, then try again")
         }

@@ -42,7 +42,7 @@ impl ApiClient {
             .await
     }
 
-    /// Sends a request without body; returns the response as JSON.
+    /// Sends a request without a body; returns the response as JSON.
     pub async fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         let response = self.send(self.request(method, path, query)?).await?;
         response::parse(&response::text(response).await?)

@@ -193,7 +193,7 @@ fn format_date(date: DateTime<Utc>) -> String {
 pub fn wasm_target() -> Finding {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).stderr(Stdio::null()).output();
     let Some(sysroot) = sysroot.ok().filter(|output| output.status.success()) else {
-        return Finding::ok("no Rust compiler found; only konnector authors need one");
+        return Finding::ok("there is no Rust compiler; only konnector authors need one");
     };
     let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
     if Path::new(&sysroot).join("lib/rustlib/wasm32-wasip2/lib").is_dir() {

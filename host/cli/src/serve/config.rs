@@ -98,7 +98,7 @@ pub struct Settings {
     pub konnector_concurrency: u32,
     /// Retention of ended jobs.
     pub job_retention: JobRetention,
-    /// Bytes of disk space that new data leaves free; `None` for the store's default.
+    /// Number of bytes of disk space that new data leaves free; `None` for the store's default.
     pub disk_reserve: Option<u64>,
     /// Limits of runs.
     pub limits: LimitPolicy,
@@ -296,7 +296,7 @@ fn unknown_key(unknown: &str, path: &Path) -> Error {
         Some(known) => format!("did you mean '{known}'?"),
         None => format!("the keys are {}", SETTINGS.map(|(known, _)| known).join(", ")),
     };
-    Error::usage(format!("unknown key '{unknown}' in {}", path.display()), advice)
+    Error::usage(format!("the key '{unknown}' in {} is unknown", path.display()), advice)
 }
 
 /// Returns the known name that was probably meant.
@@ -472,9 +472,9 @@ mod tests {
             read_limits("--limit", ["memory_mib"]).map(drop).unwrap_err(),
         ];
         insta::assert_snapshot!(errors.map(error_text).join("\n"), @"
-        unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
-        unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, registries, permissions_skip_verification, allow_install_via_a_permission, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, hourly_limits, log_format, admin_passphrase
+        the key 'admin-listen' in konnector.toml is unknown | did you mean 'admin_listen'?
+        the key 'adress' in konnector.toml is unknown | did you mean 'allow_address'?
+        the key 'colour' in konnector.toml is unknown | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, registries, permissions_skip_verification, allow_install_via_a_permission, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, hourly_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS: 'many' is not a whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers: 0 is not allowed | set workers to 1 or more

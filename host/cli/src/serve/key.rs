@@ -19,7 +19,7 @@ pub fn load(settings: &Settings) -> Result<MasterKey> {
         let fingerprint = key_fingerprint(&store)?.map(|fingerprint| format!(" {fingerprint}")).unwrap_or_default();
         return Err(Error::KeyMismatch(format!(
             "{} contains data, but its key{fingerprint} does not exist at {}; restore the key file from its backup, or set its path with \
-             --key-file. Nothing was changed",
+             --key-file; nothing was changed",
             store.display(),
             settings.key_file.display()
         )));

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-/// Schedule of a trigger: at most one of these flags; without any, the schedule of the konnector's manifest.
+/// Schedule of a trigger. At most one of these flags is allowed; without any flag, it is the schedule of the
+/// konnector's manifest.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct ScheduleArguments {
@@ -31,10 +32,10 @@ pub struct ScheduleArguments {
     /// Once a month, optionally with days: "on the 1,15".
     #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "")]
     monthly: Option<String>,
-    /// When documents change: io.cozy.bills:CREATED,UPDATED.
+    /// Runs when documents change, as in io.cozy.bills:CREATED,UPDATED.
     #[arg(long, value_name = "EVENTS")]
     event: Option<String>,
-    /// When its webhook URL, which is printed, is called.
+    /// Runs when its webhook URL is called; the command prints the URL.
     #[arg(long)]
     webhook: bool,
 }

@@ -79,7 +79,8 @@ impl Instances {
             .await;
         match changed {
             Err(error) if error.is_conflict() && aliases.is_some() => {
-                Err(Error::Conflict("another instance has one of these domain aliases".to_owned()))
+                let names = aliases.as_deref().unwrap_or_default().join(", ");
+                Err(Error::Conflict(format!("another instance already has one of the domain aliases {names}")))
             }
             changed => require_found(instance, changed?),
         }

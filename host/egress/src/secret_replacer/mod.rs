@@ -46,7 +46,7 @@ pub(super) enum Segment<'a> {
     Secret {
         /// Owner of the secret; the first one if several overlap.
         owner: usize,
-        /// Null bytes between two characters. If not zero, the text is UTF-16 or UTF-32.
+        /// Number of null bytes between two characters. If not zero, the text is UTF-16 or UTF-32.
         null_padding: usize,
     },
 }

@@ -28,8 +28,8 @@ impl SessionState {
         let (max_bytes, max_headers) = MAX_RESPONSE_HEADERS;
         if bytes > u64::from(max_bytes) || headers.len() > max_headers {
             return Err(HttpError::Protocol(format!(
-                "the response from {origin} has {} headers with {bytes} bytes, the limits are {max_headers} headers \
-                 and {max_bytes} bytes",
+                "the response from {origin} has {} headers with {bytes} bytes, but the limits are {max_headers} \
+                 headers and {max_bytes} bytes",
                 headers.len()
             )));
         }

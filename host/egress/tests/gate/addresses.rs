@@ -210,7 +210,7 @@ async fn no_spelling_of_an_address_leads_inside() {
     localhost: the manifest has no rule for GET on http://localhost
     LOCALHOST.: the manifest has no rule for GET on http://localhost
     metadata.google.internal: the manifest has no rule for GET on http://metadata.google.internal
-    bank.example@127.0.0.1: url: contains a user name or password; send an Authorization header instead
+    bank.example@127.0.0.1: url: the URL contains a user name or a password; send an Authorization header instead
     bank.example%40127.0.0.1: url: invalid international domain name; expected an absolute http or https URL
     127.0.0.1\@bank.example: the manifest has no rule for GET on http://127.0.0.1
     127.0.0.1#@bank.example: the manifest has no rule for GET on http://127.0.0.1

@@ -52,7 +52,7 @@ async fn a_loop_is_a_chain_without_end() {
     let server = Server::start(|request| redirect(307, if request.target == "/a" { "/b" } else { "/a" })).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let error = get(&session, server.url("a.example", "/a")).await.unwrap_err();
-    insta::assert_snapshot!(error, @"more than 10 redirects");
+    insta::assert_snapshot!(error, @"there were more than 10 redirects");
     assert_eq!(server.requests().len(), MAX_REDIRECTS + 1);
     assert_eq!(server.connections(), 1);
 }

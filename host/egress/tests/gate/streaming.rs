@@ -135,18 +135,18 @@ async fn a_body_has_the_length_that_it_promises() {
     let refusal = async |length: &str, body: FrameBody| {
         post(&session, &url, &[("content-length", length)], body).await.unwrap_err().to_string()
     };
-    insta::assert_snapshot!(refusal("5", FrameBody::of([6])).await, @"body: has at least 6 bytes, but content-length is 5");
-    insta::assert_snapshot!(refusal("5", FrameBody::of([4])).await, @"body: has 4 bytes, but content-length is 5");
-    insta::assert_snapshot!(refusal("5", FrameBody::of([])).await, @"body: has 0 bytes, but content-length is 5");
-    insta::assert_snapshot!(refusal("+5", FrameBody::of([5])).await, @"headers: content-length must be one number");
-    insta::assert_snapshot!(refusal("", FrameBody::of([])).await, @"headers: content-length must be one number");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([6])).await, @"body: the body is at least 6 bytes long, but content-length is 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([4])).await, @"body: the body is 4 bytes long, but content-length is 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([])).await, @"body: the body is 0 bytes long, but content-length is 5");
+    insta::assert_snapshot!(refusal("+5", FrameBody::of([5])).await, @"headers: content-length must be a single number");
+    insta::assert_snapshot!(refusal("", FrameBody::of([])).await, @"headers: content-length must be a single number");
     let trailers = FrameBody { trailers: true, ..FrameBody::of([5]) };
     let trailers = post(&session, &url, &[], trailers).await.unwrap_err();
-    insta::assert_snapshot!(trailers, @"body: ends with trailers, which are not sent; leave them out");
+    insta::assert_snapshot!(trailers, @"body: the body ends with trailers, which are not sent; leave them out");
     let twice = post(&session, &url, &[("content-length", "5"), ("content-length", "5")], FrameBody::of([5])).await;
-    insta::assert_snapshot!(twice.unwrap_err(), @"headers: content-length must be one number");
+    insta::assert_snapshot!(twice.unwrap_err(), @"headers: content-length must be a single number");
     let endless = FrameBody { endless: Some(1_000), ..FrameBody::of([]) };
-    insta::assert_snapshot!(refusal("10", endless).await, @"body: has at least 1000 bytes, but content-length is 10");
+    insta::assert_snapshot!(refusal("10", endless).await, @"body: the body is at least 1000 bytes long, but content-length is 10");
     assert!(server.requests().is_empty(), "no request was ever whole");
 }
 
@@ -188,15 +188,15 @@ async fn the_same_checks_as_at_the_first_door() {
     insta::assert_snapshot!(refusal("https://b.example/", &[]).await, @r#"the manifest has no rule for GET on https://b.example; add to "permissions": "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://b.example"] }"#);
     insta::assert_snapshot!(refusal("https://private.example/", &[]).await, @"private.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address");
     insta::assert_snapshot!(refusal("http://10.0.0.1/", &[]).await, @"10.0.0.1 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address");
-    insta::assert_snapshot!(refusal(&url, &[("host", "b.example")]).await, @"headers: host differs from the URL's authority a.example:PORT; leave it out");
-    insta::assert_snapshot!(refusal("http://me:pw@a.example/", &[]).await, @"url: contains a user name or password; send an Authorization header instead");
+    insta::assert_snapshot!(refusal(&url, &[("host", "b.example")]).await, @"headers: the host header differs from the URL's authority a.example:PORT; leave it out");
+    insta::assert_snapshot!(refusal("http://me:pw@a.example/", &[]).await, @"url: the URL contains a user name or a password; send an Authorization header instead");
     insta::assert_snapshot!(refusal(&url, &[("proxy-authorization", "x")]).await, @"headers: proxy-authorization is set by the host; leave it out");
     insta::assert_snapshot!(refusal(&url, &[("transfer-encoding", "chunked")]).await, @"headers: transfer-encoding is set by the host; leave it out");
-    insta::assert_snapshot!(refusal(&format!("{url}{}", "x".repeat(9_000)), &[]).await, @"url: 9023 bytes, the limit is 8192");
+    insta::assert_snapshot!(refusal(&format!("{url}{}", "x".repeat(9_000)), &[]).await, @"url: the URL is 9023 bytes long, but the limit is 8192 bytes");
     insta::assert_snapshot!(post(&session, &url, &[], FrameBody::of([])).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT"), @r#"the manifest has no rule for POST on http://a.example:PORT; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["http://a.example:PORT"] }"#);
     let path_only = http::Request::builder().uri("/").header("host", "a.example").body(Empty::<Bytes>::new()).unwrap();
     let error = session.send_streaming(path_only, RequestTimeouts::default(), None).await.unwrap_err();
-    insta::assert_snapshot!(error, @"url: has no scheme or no host");
+    insta::assert_snapshot!(error, @"url: the scheme or the host is missing");
     let trace = request(Method::TRACE, &url, &[], Empty::new());
     insta::assert_snapshot!(session.send_streaming(trace, RequestTimeouts::default(), None).await.unwrap_err(), @"method: TRACE is not available to konnectors");
     assert_eq!(server.connections(), 0);
@@ -406,7 +406,7 @@ async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
     insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @r#"
         GET /data/a?b=c%20d "alice.example:8080" Ok(0)
         PUT / "alice.example:8080" Ok(7)
-        POST /x "alice.example:8080" Err("body: has 6 bytes, but content-length is 7")
+        POST /x "alice.example:8080" Err("body: the body is 6 bytes long, but content-length is 7")
         "#);
     let record = record(&session, "https://alice.example:8080");
     assert_eq!((record.internal, record.requests, record.bytes_down), (true, 3, 100));

@@ -232,11 +232,11 @@ mod never {
 /// Result of a run that left some items out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialResult {
-    /// Items and files that were left out.
+    /// Number of items and files that were left out.
     pub failed: u64,
-    /// Documents that were written or found unchanged.
+    /// Number of documents that were written or found unchanged.
     pub documents: u64,
-    /// Files that were written or found unchanged.
+    /// Number of files that were written or found unchanged.
     pub files: u64,
 }
 

@@ -72,7 +72,7 @@ impl Jobs {
         let remains = remains.unwrap_or_default();
         retry_on_conflict(|| async {
             let Some(Stored { id, rev, value }) = self.context.core.load::<Job>(at)? else {
-                return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
+                return Err(Error::NotFound(format!("the job '{}' no longer exists", at.id)));
             };
             let job = Job { id, ..value };
             // Read after the document: while the lease is held, nobody else has changed the state of the job.

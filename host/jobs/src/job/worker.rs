@@ -120,7 +120,7 @@ impl Jobs {
         let at = &held.lease.job;
         let instance = self.context.triggers().instance_of(at)?;
         let Some(Stored { id, value, .. }) = self.context.core.load::<Job>(at)? else {
-            return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
+            return Err(Error::NotFound(format!("the job '{}' no longer exists", at.id)));
         };
         let job = Job { id, ..value };
         self.context.core.publish(at, ChangeKind::Updated, &job);

@@ -49,13 +49,13 @@ pub struct DocumentChange<'a> {
     pub directories: &'a [String],
 }
 
-/// Returns whether triggers may wait for changes of documents of a type: those that clients write, and files.
+/// Returns whether triggers may wait for changes of documents of a doctype: those that clients write, and files.
 pub(super) fn raises_events(doctype: &Doctype) -> bool {
     is_writable(doctype) || *doctype == *FILES
 }
 
 impl EventRules {
-    /// Returns the document types of the rules.
+    /// Returns the doctypes of the rules.
     pub fn doctypes(&self) -> impl Iterator<Item = &Doctype> {
         self.0.iter().map(|rule| &rule.doctype)
     }
@@ -102,7 +102,9 @@ impl FromStr for EventRules {
     fn from_str(text: &str) -> Result<Self> {
         let rules: Vec<EventRule> = text.split_whitespace().map(parse_rule).collect::<Result<_>>()?;
         if rules.is_empty() {
-            return Err(unparsable("an event needs a document type, for example io.cozy.bills:CREATED".to_owned()));
+            return Err(unparsable(
+                "the doctype of the event is missing; write for example io.cozy.bills:CREATED".to_owned(),
+            ));
         }
         Ok(Self(rules))
     }
@@ -120,7 +122,7 @@ fn parse_rule(text: &str) -> Result<EventRule> {
     let doctype: Doctype =
         doctype.parse().map_err(|error| unparsable(format!("'{doctype}' is not a valid doctype: {error}")))?;
     if !raises_events(&doctype) {
-        return Err(unparsable(format!("documents of the type {doctype} raise no events")));
+        return Err(unparsable(format!("documents of the doctype {doctype} raise no events")));
     }
     let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let verbs = list(verbs).iter().map(|verb| parse_verb(verb)).collect::<Result<_>>()?;

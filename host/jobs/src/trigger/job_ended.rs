@@ -59,7 +59,7 @@ impl Triggers {
             if applied.removed {
                 tracing::warn!(
                     trigger = id,
-                    "deleted the trigger: its konnector or account is missing, or not its to use"
+                    "deleted the trigger, because its konnector or account is missing or may not be used by it"
                 );
             }
         }

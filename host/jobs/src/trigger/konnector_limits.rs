@@ -116,7 +116,7 @@ impl Triggers {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
-            "{slug} has created {MAX_TRIGGERS_BY_KONNECTOR} triggers, the maximum for a konnector; delete one first"
+            "{slug} has created {MAX_TRIGGERS_BY_KONNECTOR} triggers, which is the maximum for a konnector; delete one first"
         )))
     }
 

@@ -155,7 +155,7 @@ mod tests {
         @every 500ms → Fri 2026-11-20 12:00:01, Fri 2026-11-20 12:00:02, Fri 2026-11-20 12:00:03, Fri 2026-11-20 12:00:04
         @reboot → Trigger unparsable: the crontab cannot be read: '@reboot' is unknown; use fields, @every, or @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly
         5/15 * * * * → Fri 2026-11-20 12:05:00, Fri 2026-11-20 12:20:00, Fri 2026-11-20 12:35:00, Fri 2026-11-20 12:50:00
-        10-5 * * * * → Trigger unparsable: the crontab cannot be read: '10-5' is not a valid minute: a range must go from the smaller to the larger value
+        10-5 * * * * → Trigger unparsable: the crontab cannot be read: '10-5' is not a valid minute: the range begins after its end
         ");
     }
 

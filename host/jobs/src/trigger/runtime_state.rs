@@ -23,25 +23,25 @@ impl Pause {
     pub const UNUSABLE: &str = "UNKNOWN_ERROR.UNUSABLE_TRIGGER";
 }
 
-/// Counters of a trigger's occasions: due instants, events and calls. Each occasion is counted once.
+/// Numbers of a trigger's ticks, including events and webhook calls. Each tick is counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerCounters {
-    /// Occasions that got their own job.
+    /// Number of ticks that got their own job.
     pub fired: u64,
-    /// Occasions covered by the job of another occasion.
+    /// Number of ticks covered by the job of another tick.
     pub coalesced: u64,
-    /// Occasions that passed while the server was down, or whose schedule was replaced before they could fire.
+    /// Number of ticks that were missed while the server was down, or because the schedule was replaced.
     pub missed: u64,
-    /// Occasions skipped because earlier jobs of the trigger had not ended.
+    /// Number of ticks skipped because earlier jobs of the trigger had not ended.
     pub overlapped: u64,
-    /// Occasions skipped because the schedule waited for the user.
+    /// Number of ticks skipped because the schedule waited for the user.
     pub paused: u64,
 }
 
-/// Occasions that become one job at the end of the debounce.
+/// Events and webhook calls that become one job at the end of the debounce.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DebounceBuffer {
-    /// Number of occasions.
+    /// Number of events and calls.
     pub count: u64,
     /// Bodies of the webhook calls, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +52,7 @@ pub struct DebounceBuffer {
 }
 
 impl DebounceBuffer {
-    /// Adds an occasion; returns false, and changes nothing, if the size limit is reached.
+    /// Adds an event or a call; returns false, and changes nothing, if the size limit is reached.
     pub fn push(&mut self, occasion: &TriggerPayload) -> bool {
         if let Some(body) = occasion.webhook_body() {
             if self.count > 0 && self.size + body.len() > MAX_DEBOUNCE_BYTES {
@@ -66,7 +66,7 @@ impl DebounceBuffer {
         true
     }
 
-    /// Returns the payload of the single job for the collected occasions, which has the bodies of webhooks and nothing
+    /// Returns the payload of the single job for the collected calls, which has the bodies of webhooks and nothing
     /// for events (Cozy API, trigger types, §4.4).
     pub fn into_payload(self) -> TriggerPayload {
         let merged = if self.payloads.is_empty() {
@@ -92,10 +92,10 @@ pub struct TriggerRuntimeState {
     #[serde(default)]
     #[serde(rename = "login")]
     pub login_generation: u64,
-    /// Occasions collected by the debounce.
+    /// Events and webhook calls collected by the debounce.
     #[serde(rename = "waiting", default, skip_serializing_if = "Option::is_none")]
     pub debounce_buffer: Option<DebounceBuffer>,
-    /// Counters of the trigger's occasions.
+    /// Numbers of the trigger's ticks, including events and webhook calls.
     #[serde(default)]
     #[serde(rename = "occasions")]
     pub counters: TriggerCounters,

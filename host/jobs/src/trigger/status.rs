@@ -56,7 +56,7 @@ pub struct TriggerStatus {
     /// Time at which the trigger is due next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_execution: Option<DateTime<Utc>>,
-    /// Counters of the trigger's due instants, events and webhook calls.
+    /// Numbers of the trigger's ticks, including events and webhook calls.
     #[serde(rename = "occasions")]
     pub counters: TriggerCounters,
 }

@@ -64,9 +64,9 @@ pub struct StepState {
 /// Numbers of jobs that have not ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LiveJobs {
-    /// Jobs of this trigger.
+    /// Number of jobs of this trigger.
     pub own: usize,
-    /// Jobs of all triggers for its account, including this one.
+    /// Number of jobs of all triggers for its account, including this one.
     pub account: usize,
 }
 
@@ -252,7 +252,7 @@ fn advance_cursor(
     commands
 }
 
-/// Collects an occasion; if the size limit is reached, the collected ones become a job early.
+/// Collects an event or a call; if the size limit is reached, the collected ones become a job early.
 fn debounce(
     rules: &TriggerSpec,
     state: &mut StepState,
@@ -273,7 +273,7 @@ fn debounce(
     flushed
 }
 
-/// Returns one job for the collected occasions.
+/// Returns one job for the collected events and calls.
 fn flush(
     rules: &TriggerSpec,
     runtime: &mut TriggerRuntimeState,

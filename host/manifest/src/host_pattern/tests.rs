@@ -190,29 +190,29 @@ fn error_texts() {
         })
         .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    "" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    "https://" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    "https://*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    "https://*." is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
+    "*" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
+    "https://" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
+    "https://*" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
+    "https://*." is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
     "https://*.com" is not a host that a rule can name: anyone can own names below com, a public suffix; name each host
-    "https://a.*.example" is not a host that a rule can name: use the star only as the first label, as in "https://*.bank.example"
-    "https://*x.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    "https://*.*.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    "ftp://bank.example" is not a host that a rule can name: the scheme is http or https, not ftp
-    "https://user@bank.example" is not a host that a rule can name: leave out the user name and the password
-    "https://@bank.example" is not a host that a rule can name: leave out the user name and the password
-    "https://bank.example?x" is not a host that a rule can name: leave out the query and the fragment
-    "https://bank.example/#x" is not a host that a rule can name: leave out the query and the fragment
+    "https://a.*.example" is not a host that a rule can name: a star is not the first label; write for example "https://*.bank.example"
+    "https://*x.example" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
+    "https://*.*.example" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
+    "ftp://bank.example" is not a host that a rule can name: the scheme ftp is not supported; use http or https
+    "https://user@bank.example" is not a host that a rule can name: it contains a user name or a password; leave them out
+    "https://@bank.example" is not a host that a rule can name: it contains a user name or a password; leave them out
+    "https://bank.example?x" is not a host that a rule can name: it contains a query or a fragment; leave them out
+    "https://bank.example/#x" is not a host that a rule can name: it contains a query or a fragment; leave them out
     "https://bank.example:99999" is not a host that a rule can name: invalid port number
-    "https:/bank.example" is not a host that a rule can name: write the port after the colon, or leave out the colon
-    "https://bank.example:" is not a host that a rule can name: write the port after the colon, or leave out the colon
-    "https:///bank.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https:/bank.example" is not a host that a rule can name: the port after the colon is missing; add it, or leave out the colon
+    "https://bank.example:" is not a host that a rule can name: the port after the colon is missing; add it, or leave out the colon
+    "https:///bank.example" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
     "https://*.127.0.0.1" is not a host that a rule can name: there are no names below an IP address; name each address
-    "http://0x7f.1" is not a host that a rule can name: write the IP address as 127.0.0.1
-    "https://ba nk.example" is not a host that a rule can name: remove spaces and backslashes
-    "https://bank.example\x" is not a host that a rule can name: remove spaces and backslashes
-    "https://bank.example/..%2fx" is not a host that a rule can name: the prefix must not lead upwards
+    "http://0x7f.1" is not a host that a rule can name: the IP address is not in its usual form; write it as 127.0.0.1
+    "https://ba nk.example" is not a host that a rule can name: it contains a space, a control character or a backslash; remove it
+    "https://bank.example\x" is not a host that a rule can name: it contains a space, a control character or a backslash; remove it
+    "https://bank.example/..%2fx" is not a host that a rule can name: the prefix leads upwards; remove .. from it
     "#);
 }
 

@@ -190,10 +190,10 @@ fn error_texts() {
     line 4, column 11: icon: "/etc/passwd" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
     line 4, column 17: clientSide: expected true or false, found a string
     line 4, column 18: permissions: expected an object, found a list
-    line 6, column 15: permissions.files.type: "io.cozy.Files" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
+    line 6, column 15: permissions.files.type: "io.cozy.Files" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and "."
     line 5, column 14: permissions.files.type: this field is required; add "type": "io.cozy.bills"
     line 7, column 16: permissions.files.verbs: "READ" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
-    line 8, column 9: permissions.vendor.values[0]: "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    line 8, column 9: permissions.vendor.values[0]: "*" is not a host that a rule can name: it names no host; write for example "https://www.bank.example"
     line 4, column 13: fields: expected an object, found a list
     line 5, column 14: fields.login: expected an object, found a string
     line 6, column 15: fields.login.type: expected a string, found a number
@@ -228,7 +228,7 @@ fn the_size_is_limited() {
     assert_eq!(manifest(1000).len(), 1000);
     assert!(Manifest::parse(manifest(Manifest::MAX_SIZE).as_bytes()).is_ok());
     let error = Manifest::parse(manifest(Manifest::MAX_SIZE + 1).as_bytes()).expect_err("too large");
-    insta::assert_snapshot!(error, @"the manifest has 2097153 bytes, the limit is 2097152; move large data into files of the bundle");
+    insta::assert_snapshot!(error, @"the manifest is 2097153 bytes long, but the limit is 2097152 bytes; move large data into files of the bundle");
 }
 
 #[test]

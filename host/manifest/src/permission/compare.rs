@@ -34,7 +34,7 @@ struct Claim<'a> {
     /// `None` means any method, including unknown ones.
     method: Option<Method>,
     selector: Option<&'a str>,
-    /// `None` means the whole type.
+    /// `None` means the whole doctype.
     value: Option<&'a str>,
     /// For hosts that are spelled out, the pattern of `value`; for a secret, only the part to which the secret may be
     /// sent.

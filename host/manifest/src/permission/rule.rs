@@ -22,7 +22,7 @@ pub struct Rule {
     /// For documents, the field with which `values` are compared; without it they are ids. For hosts, `account` if
     /// `values` name fields of the account that hold a web address.
     pub selector: Option<String>,
-    /// For documents, the values to which the rule is limited; empty means the whole type. For hosts, the host
+    /// For documents, the values to which the rule is limited; empty means the whole doctype. For hosts, the host
     /// patterns, never empty.
     pub values: Vec<String>,
     /// For hosts, the account's secrets that may be sent to them; empty if the manifest names none.
@@ -34,14 +34,14 @@ pub struct Rule {
 /// Target of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleKind {
-    /// Documents of these types.
+    /// Documents of these doctypes.
     Doctype(DoctypePattern),
     /// Hosts on the network.
     Http,
 }
 
 impl Rule {
-    /// Creates a rule that allows `verbs` on a whole type.
+    /// Creates a rule that allows `verbs` on a whole doctype.
     pub fn for_doctype(title: impl Into<String>, doctype: impl Into<DoctypePattern>, verbs: Verbs) -> Self {
         Self {
             title: title.into(),
@@ -114,7 +114,7 @@ impl Rule {
     fn check_secrets(&self, rule: &ObjectReader) -> Result<(), Error> {
         let Some(written) = rule.get("secrets") else { return Ok(()) };
         let advice = if self.kind != RuleKind::Http {
-            "only rules of type http can name secrets"
+            "name secrets only in rules of the type http"
         } else if self.secrets.is_empty() || self.secrets.iter().any(|secret| secret.name.is_empty()) {
             r#"name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out"#
         } else {
@@ -151,7 +151,7 @@ impl Rule {
         match (&self.kind, self.selector.as_deref()) {
             (RuleKind::Doctype(_), _) | (RuleKind::Http, Some(ACCOUNT_SELECTOR)) => Ok(()),
             (RuleKind::Http, Some(other)) => {
-                invalid("selector", other, r#"the only selector of a rule on hosts is "account""#)
+                invalid("selector", other, r#"use no selector in a rule on hosts other than "account""#)
             }
             (RuleKind::Http, None) => {
                 for (index, value) in self.values.iter().enumerate() {

@@ -31,7 +31,7 @@ impl Permissions {
             })
             .collect::<Result<Vec<_>, _>>()?;
         if rules.is_empty() {
-            let reason = "it names no type; write one, as in \"io.cozy.files\"".to_owned();
+            let reason = "it names no doctype; write one, as in \"io.cozy.files\"".to_owned();
             return Err(Error::Scope { rule: scope.to_owned(), reason });
         }
         Ok(Self(rules))
@@ -55,7 +55,7 @@ fn parse_rule(number: usize, text: &str) -> Result<Rule, String> {
     }
     match kind {
         HTTP => return Err("rules on hosts are valid only in manifests".to_owned()),
-        "*" => return Err("use the star alone, to allow everything".to_owned()),
+        "*" => return Err("a star already allows everything; use it without other rules, verbs or values".to_owned()),
         _ => {}
     }
     let verbs = verbs.filter(|verbs| !verbs.is_empty()).map(|verbs| verbs.split(',')).into_iter().flatten();

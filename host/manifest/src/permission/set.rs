@@ -59,17 +59,17 @@ impl Permissions {
         &self.0
     }
 
-    /// Returns whether `verb` is allowed on a whole type, which listing and searching require.
+    /// Returns whether `verb` is allowed on a whole doctype, which listing and searching require.
     pub fn allows_type(&self, verb: Verb, doctype: &Doctype) -> bool {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.covers_whole_type())
     }
 
-    /// Returns whether `verb` is allowed on some documents of a type.
+    /// Returns whether `verb` is allowed on some documents of a doctype.
     pub fn allows_any(&self, verb: Verb, doctype: &Doctype) -> bool {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype))
     }
 
-    /// Returns whether `verb` is allowed on one document, by a rule on its type, its id or one of its fields.
+    /// Returns whether `verb` is allowed on one document, by a rule on its doctype, its id or one of its fields.
     pub fn allows_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map<String, Value>) -> bool {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.matches_document(id, body))
     }

@@ -114,7 +114,9 @@ fn parse(text: &str) -> Result<Source, String> {
 fn file(text: &str) -> Result<Source, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if url.host_str().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err("write file:// and the absolute path, as in \"file:///srv/my-konnector\"".to_owned());
+        return Err(
+            "it is not file:// with an absolute path; write for example \"file:///srv/my-konnector\"".to_owned()
+        );
     }
     url.to_file_path().map(Source::File).map_err(|()| "it is not a path on this system".to_owned())
 }
@@ -125,8 +127,10 @@ fn archive(text: &str) -> Result<Source, String> {
         "" => None,
         written => {
             let mut hash = [0; 32];
-            hex::decode_to_slice(written, &mut hash)
-                .map_err(|_| "write the SHA-256 of the archive after #, as 64 hexadecimal digits".to_owned())?;
+            hex::decode_to_slice(written, &mut hash).map_err(|_| {
+                "the part after # is not a SHA-256; write the SHA-256 of the archive as 64 hexadecimal digits"
+                    .to_owned()
+            })?;
             Some(hash)
         }
     };
@@ -138,7 +142,8 @@ fn git(transport: GitTransport, rest: &str) -> Result<Source, String> {
     let mut url = Url::parse(&format!("{}://{rest}", transport.scheme())).map_err(|error| error.to_string())?;
     if url.host_str().unwrap_or_default().is_empty() || url.path().trim_matches('/').is_empty() {
         return Err(
-            "name the host and the repository, as in \"git+https://git.example/me/my-konnector.git\"".to_owned()
+            "the host or the repository is missing; write for example \"git+https://git.example/me/my-konnector.git\""
+                .to_owned(),
         );
     }
     let branch = url.fragment().filter(|branch| !branch.is_empty()).map(str::to_owned);
@@ -166,7 +171,7 @@ fn registry(rest: &str) -> Result<Source, String> {
             &mut channel
         };
         if slot.replace(part).is_some() {
-            return Err("write registry://name[/channel][/version], each part at most once".to_owned());
+            return Err("it names two channels or two versions; write registry://name[/channel][/version]".to_owned());
         }
     }
     Ok(Source::Registry {

@@ -20,7 +20,9 @@ const DEFAULT_TAG: &str = "latest";
 
 pub(super) fn parse(rest: &str) -> Result<Source, String> {
     let Some((registry, path)) = rest.split_once('/') else {
-        return Err("name the repository, as in \"oci://registry.example/me/my-konnector:1.0.0\"".to_owned());
+        return Err(
+            "the repository is missing; write for example \"oci://registry.example/me/my-konnector:1.0.0\"".to_owned()
+        );
     };
     let (repository, reference) = match path.split_once('@') {
         Some((repository, digest)) => (repository, OciReference::Digest(read_digest(digest)?)),
@@ -31,7 +33,8 @@ pub(super) fn parse(rest: &str) -> Result<Source, String> {
     };
     if !repository.split('/').all(is_repository_part) {
         return Err(format!(
-            "\"{repository}\" is not a repository; its names use a-z, 0-9 and, between them, \".\", \"_\" and \"-\""
+            "\"{repository}\" is not a valid name of a repository; its parts use a-z, 0-9 and, between them, \".\", \
+             \"_\" and \"-\""
         ));
     }
     Ok(Source::Oci { registry: read_registry(registry)?, repository: repository.to_owned(), reference })
@@ -52,7 +55,7 @@ fn read_digest(written: &str) -> Result<[u8; 32], String> {
     if matches!(decoded, Some(Ok(()))) {
         return Ok(hash);
     }
-    Err("write sha256: and 64 hexadecimal digits after @".to_owned())
+    Err("the part after @ is not a digest; write sha256: and 64 hexadecimal digits".to_owned())
 }
 
 fn read_tag(written: &str) -> Result<String, String> {
@@ -61,7 +64,7 @@ fn read_tag(written: &str) -> Result<String, String> {
     if starts_well && written.len() <= 128 && written.chars().all(allowed) {
         return Ok(written.to_owned());
     }
-    Err(format!("\"{written}\" is not a tag; use letters, digits, \"_\", \".\" and \"-\""))
+    Err(format!("\"{written}\" is not a valid tag; use letters, digits, \"_\", \".\" and \"-\""))
 }
 
 fn is_repository_part(part: &str) -> bool {

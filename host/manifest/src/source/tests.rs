@@ -119,21 +119,21 @@ fn error_texts() {
     "bank101" is not a valid source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
     "/srv/bank" is not a valid source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
     "ftp://x.example/a" is not a valid source: the scheme "ftp" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
-    "file://srv/bank" is not a valid source: write file:// and the absolute path, as in "file:///srv/my-konnector"
-    "file:///srv/bank#x" is not a valid source: write file:// and the absolute path, as in "file:///srv/my-konnector"
+    "file://srv/bank" is not a valid source: it is not file:// with an absolute path; write for example "file:///srv/my-konnector"
+    "file:///srv/bank#x" is not a valid source: it is not file:// with an absolute path; write for example "file:///srv/my-konnector"
     "https://" is not a valid source: empty host
-    "https://dl.example/a#123" is not a valid source: write the SHA-256 of the archive after #, as 64 hexadecimal digits
-    "git://" is not a valid source: name the host and the repository, as in "git+https://git.example/me/my-konnector.git"
-    "git+https://git.example" is not a valid source: name the host and the repository, as in "git+https://git.example/me/my-konnector.git"
+    "https://dl.example/a#123" is not a valid source: the part after # is not a SHA-256; write the SHA-256 of the archive as 64 hexadecimal digits
+    "git://" is not a valid source: the host or the repository is missing; write for example "git+https://git.example/me/my-konnector.git"
+    "git+https://git.example" is not a valid source: the host or the repository is missing; write for example "git+https://git.example/me/my-konnector.git"
     "git+https://git.example/a#--upload-pack=x" is not a valid source: a branch cannot start with "-"
     "registry://Bank" is not a valid source: "Bank" is not a valid slug; use only a-z, 0-9 and "-"
-    "registry://bank/beta/dev" is not a valid source: write registry://name[/channel][/version], each part at most once
-    "registry://bank/1.0.0/2.0.0" is not a valid source: write registry://name[/channel][/version], each part at most once
+    "registry://bank/beta/dev" is not a valid source: it names two channels or two versions; write registry://name[/channel][/version]
+    "registry://bank/1.0.0/2.0.0" is not a valid source: it names two channels or two versions; write registry://name[/channel][/version]
     "registry://bank//1.0.0" is not a valid source: "" is neither a channel nor a version
-    "oci://registry.example" is not a valid source: name the repository, as in "oci://registry.example/me/my-konnector:1.0.0"
-    "oci://registry.example/Bank" is not a valid source: "Bank" is not a repository; its names use a-z, 0-9 and, between them, ".", "_" and "-"
-    "oci://x.example/a:b:c" is not a valid source: "b:c" is not a tag; use letters, digits, "_", "." and "-"
-    "oci://x.example/a@md5:1" is not a valid source: write sha256: and 64 hexadecimal digits after @
+    "oci://registry.example" is not a valid source: the repository is missing; write for example "oci://registry.example/me/my-konnector:1.0.0"
+    "oci://registry.example/Bank" is not a valid source: "Bank" is not a valid name of a repository; its parts use a-z, 0-9 and, between them, ".", "_" and "-"
+    "oci://x.example/a:b:c" is not a valid source: "b:c" is not a valid tag; use letters, digits, "_", "." and "-"
+    "oci://x.example/a@md5:1" is not a valid source: the part after @ is not a digest; write sha256: and 64 hexadecimal digits
     "oci://me@x.example/a" is not a valid source: "me@x.example" is not a host with an optional port
     "#);
 }

@@ -17,7 +17,7 @@ const MAX_ATTEMPTS: usize = 4;
 /// Maximum memory in bytes of the stored documents of one call, not counting the first. The guest's input is bounded by
 /// its [`JsonBudget`](konnector_manifest::json_budget::JsonBudget), but a small change may apply to a large document.
 const MAX_STORED_BYTES: usize = 8 << 20;
-/// Bytes of documents that are processed between two yields.
+/// Number of bytes of documents that are processed between two yields.
 const YIELD_BYTES: usize = 1 << 20;
 
 /// A planned write of one document.
@@ -108,7 +108,9 @@ impl RunDocuments {
                 return Ok(saved);
             }
         }
-        Err(CapabilityError::Conflict(format!("documents of type {doctype} are being changed concurrently; try again")))
+        Err(CapabilityError::Conflict(format!(
+            "documents of the doctype {doctype} are being changed concurrently; try again"
+        )))
     }
 
     /// Commits planned writes; returns `None` on a conflict.

@@ -180,8 +180,8 @@ async fn rules_filter_each_document() {
     Denied("the manifest has no rule for DELETE on io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"DELETE\"] }")
     Denied("the manifest has no rule for POST on io.cozy.contacts; add to \"permissions\": \"contacts\": { \"type\": \"io.cozy.contacts\", \"verbs\": [\"POST\"] }")
     Denied("the manifest has no rule for GET on io.cozy.contacts; add to \"permissions\": \"contacts\": { \"type\": \"io.cozy.contacts\", \"verbs\": [\"GET\"] }")
-    Denied("konnectors cannot access documents of type io.cozy.accounts; use the interfaces account and files")
-    Denied("documents of type io.cozy.files cannot be written directly")
+    Denied("konnectors cannot access documents of the doctype io.cozy.accounts; use the interfaces account and files")
+    Denied("documents of the doctype io.cozy.files cannot be written directly")
     "#);
 }
 
@@ -201,7 +201,7 @@ async fn invalid_queries_are_rejected() {
         error_text(documents.find("bills", query(&["m1"], &[], Range::Any)).await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
-    Invalid("index: the type io.cozy.bills already has 16 indexes, which is the maximum; use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or delete one")
+    Invalid("index: the doctype io.cozy.bills already has 16 indexes, which is the maximum; use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or delete one")
     Invalid("index: `_content` is a reserved field and cannot be queried")
     Invalid("cursor: it is not a cursor of an earlier page of this query")
     Denied("the manifest has no rule for GET on bills; add to \"permissions\": \"bills2\": { \"type\": \"bills\", \"verbs\": [\"GET\"] }")

@@ -94,9 +94,9 @@ async fn metadata_and_references_are_changed() {
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Invalid("'a.txt' would have more than 1000 references")
-    Invalid("references: 'no type' is not a valid doctype: \"no type\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\"")
+    Invalid("references: 'no type' is not a valid doctype: \"no type\" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, \"_\" and \".\"")
     Invalid("references: '' is not a valid document id")
-    Invalid("the metadata of 'a.txt' would have 70057 bytes; the maximum is 65536")
+    Invalid("the metadata of 'a.txt' would be 70057 bytes long; the maximum is 65536 bytes")
     NotFound("there is no file 'none'")
     NotFound("there is no file with the key 'none'")
     NotFound("there is no file 'none'")
@@ -132,7 +132,7 @@ async fn folders_are_made_and_listed_page_by_page() {
         error_text(files.move_file(&id(folder.id), "", "x").await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
-    Invalid("folder: 'a.txt' is a file")
+    Invalid("folder: 'a.txt' is a file, not a folder")
     Conflict("'a.txt' is a file, not a directory")
     NotFound("'november' is a directory and has no content")
     Invalid("locators: only files can be moved to the trash, not folders")

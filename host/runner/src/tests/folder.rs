@@ -107,7 +107,7 @@ async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
     let mark = Reference { doctype: "io.cozy.konnectors".to_owned(), id: "io.cozy.konnectors/bank101".to_owned() };
     let mark = konnector_sandbox::capability::Reference { doctype: mark.doctype, id: mark.id };
     let refused = run.files().add_references(&id(taxes.id.as_str()), vec![mark]).await;
-    insta::assert_snapshot!(error_text(refused), @r#"Denied("references: a konnector must not set references of type io.cozy.konnectors, which mark the owner of a folder")"#);
+    insta::assert_snapshot!(error_text(refused), @r#"Denied("references: a konnector must not set references of the doctype io.cozy.konnectors, which mark the owner of a folder")"#);
 }
 
 #[tokio::test]

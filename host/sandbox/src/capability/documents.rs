@@ -74,7 +74,7 @@ pub enum Order {
 /// A query of one index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// Paths of the indexed fields; an empty list selects the index of all documents by id.
+    /// Paths of the indexed fields; an empty list selects the index of all documents, sorted by id.
     pub index_fields: Vec<String>,
     /// Values of the first fields.
     pub equals: Vec<Value>,

@@ -18,7 +18,7 @@ pub struct Node {
     pub is_directory: bool,
     /// Whether a rule allows GET on the node; otherwise only its existence may be revealed.
     pub is_readable: bool,
-    /// Bytes of the content; 0 for a directory.
+    /// Size of the content in bytes; 0 for a directory.
     pub size: u64,
     /// Time of the last change.
     pub modified: SystemTime,
@@ -57,10 +57,10 @@ pub enum TreeError {
     #[error("the name is already taken")]
     AlreadyExists,
     /// A directory is required, but the path is a file.
-    #[error("not a directory but a file")]
+    #[error("the path is a file, not a directory")]
     NotDirectory,
     /// A file is required, but the path is a directory.
-    #[error("not a file but a directory")]
+    #[error("the path is a directory, not a file")]
     IsDirectory,
     /// The directory still has children.
     #[error("the directory is not empty")]
@@ -72,7 +72,7 @@ pub enum TreeError {
     #[error("a directory cannot be moved into itself")]
     MoveIntoItself,
     /// Not a valid file name; holds a valid alternative.
-    #[error("not a valid file name; use '{0}' instead")]
+    #[error("the file name is not valid; use '{0}' instead")]
     InvalidName(String),
     /// The name is too long, or the directory too deep.
     #[error("the name is too long, or the directory is nested too deeply")]

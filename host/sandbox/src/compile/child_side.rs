@@ -16,11 +16,11 @@ const EXIT_UNAVAILABLE: u8 = 3;
 /// Arguments on the child's command line: `--memory-bytes N --cpu-seconds N --memory-reservation N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompilerArguments {
-    /// Bytes of address space.
+    /// Number of bytes of address space.
     pub memory_bytes: u64,
     /// CPU time in seconds.
     pub cpu_seconds: u64,
-    /// Bytes of address space that the code may assume to be reserved for a memory.
+    /// Number of bytes of address space that the code may assume to be reserved for a memory.
     pub memory_reservation: u64,
 }
 

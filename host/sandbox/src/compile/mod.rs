@@ -39,13 +39,13 @@ pub enum Compiler {
 /// Limits on compiling one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileLimits {
-    /// Bytes of address space.
+    /// Number of bytes of address space.
     pub memory: u64,
     /// CPU time in whole seconds.
     pub cpu: Duration,
     /// Time from the start to the end.
     pub wall: Duration,
-    /// Bytes of machine code.
+    /// Number of bytes of machine code.
     pub code: u64,
 }
 

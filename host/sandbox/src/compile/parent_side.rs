@@ -138,7 +138,7 @@ mod tests {
         let crashed = shell("exit 7", small_limits(), b"").await.unwrap_err();
         insta::assert_snapshot!(crashed, @"the compiler failed: exit status: 7");
         let many = shell("/usr/bin/head -c 1001 /dev/zero", small_limits(), b"").await.unwrap_err();
-        insta::assert_snapshot!(many, @"compiling the component exceeds the limit of 1000 bytes of machine code: build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
+        insta::assert_snapshot!(many, @"compiling the component exceeds the limit of 1000 bytes of machine code; build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
         let missing = compile(Path::new("/nowhere"), &[], small_limits(), 0, b"").await.unwrap_err();
         insta::assert_snapshot!(missing, @"the compiler failed: cannot run /nowhere: No such file or directory (os error 2)");
     }

@@ -10,7 +10,8 @@ pub const MAX_DEPTH: usize = 32;
 /// One step of a walk through directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathStep<'a> {
-    /// To the child with this name, which is neither empty nor `.` nor `..`, and contains neither `/` nor NUL.
+    /// To the child with this name, which is neither empty nor `.` nor `..`, and contains neither `/` nor a NUL
+    /// character.
     Child(&'a str),
     /// Back to the directory that the walk came from; never from its first directory.
     Parent,
@@ -62,8 +63,8 @@ pub enum PathError {
          {MAX_DEPTH} names"
     )]
     TooLong,
-    /// The path contains NUL.
-    #[error("the path contains NUL")]
+    /// The path contains a NUL character.
+    #[error("the path contains a NUL character")]
     Nul,
 }
 

@@ -19,7 +19,10 @@ const MAX_ERROR: usize = 4 << 10;
 /// Rejects a string that is too long.
 pub(super) fn check_length(argument: &str, text: &str, max: usize) -> Result<(), CapabilityError> {
     if text.len() > max {
-        return Err(CapabilityError::Invalid(format!("{argument}: at most {max} bytes, got {}", text.len())));
+        return Err(CapabilityError::Invalid(format!(
+            "{argument}: got {} bytes, but at most {max} are allowed",
+            text.len()
+        )));
     }
     Ok(())
 }

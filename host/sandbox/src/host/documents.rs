@@ -144,7 +144,10 @@ fn parse_each<T, U>(
 fn parse_query(query: wit::Query) -> Result<Query, CapabilityError> {
     let invalid = |text: String| Err(CapabilityError::Invalid(text));
     if query.index_fields.len() > MAX_INDEX_FIELDS {
-        return invalid(format!("index-fields: at most {MAX_INDEX_FIELDS} fields, got {}", query.index_fields.len()));
+        return invalid(format!(
+            "index-fields: got {} fields, but at most {MAX_INDEX_FIELDS} are allowed",
+            query.index_fields.len()
+        ));
     }
     if let Some(path) =
         query.index_fields.iter().find(|path| path.len() > MAX_FIELD_PATH || path.split('.').any(str::is_empty))
@@ -156,9 +159,9 @@ fn parse_query(query: wit::Query) -> Result<Query, CapabilityError> {
     }
     if query.equals.len() > query.index_fields.len() {
         return invalid(format!(
-            "equals: the index has {} fields, got {} values",
-            query.index_fields.len(),
-            query.equals.len()
+            "equals: got {} values, but the index has only {} fields",
+            query.equals.len(),
+            query.index_fields.len()
         ));
     }
     if query.equals.len() == query.index_fields.len() && !matches!(query.range, wit::Range::Any) {

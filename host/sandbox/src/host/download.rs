@@ -63,7 +63,7 @@ pub(super) async fn download(
     }
     if !type_check.is_complete(&end) {
         // As after a broken connection, a retry may get the rest.
-        let text = "the PDF is truncated: no %%EOF in its last 1 KiB".to_owned();
+        let text = "the PDF is truncated; its last 1 KiB contains no %%EOF".to_owned();
         return Err(DownloadFailure::Http(HttpError::Protocol(text)));
     }
     Ok(upload.commit().await?)

@@ -58,7 +58,7 @@ impl wit::Host for Host {
 
     fn set_cookie(&mut self, url: String, cookie: String) -> wasmtime::Result<Result<(), wit::HttpError>> {
         if cookie.len() > MAX_COOKIE {
-            let text = format!("cookie: at most {MAX_COOKIE} bytes, got {}", cookie.len());
+            let text = format!("cookie: got {} bytes, but at most {MAX_COOKIE} are allowed", cookie.len());
             return Ok(Err(wit::HttpError::Invalid(text)));
         }
         Ok(self.context.capabilities.http.set_cookie(&url, &cookie).map_err(wit::HttpError::from))

@@ -65,7 +65,8 @@ fn json_budget_error(argument: &str, error: JsonBudgetExceeded) -> CapabilityErr
 }
 
 fn parse(argument: &str, text: &str) -> Result<Value, CapabilityError> {
-    serde_json::from_str(text).map_err(|error| CapabilityError::Invalid(format!("{argument}: not JSON: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| CapabilityError::Invalid(format!("{argument}: the value is not valid JSON: {error}")))
 }
 
 fn into_object(argument: &str, value: Value) -> Result<Map<String, Value>, CapabilityError> {
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn errors_name_the_argument() {
         insta::assert_snapshot!(parse_object("metadata", "[1]").unwrap_err(), @"metadata: expected a JSON object, got an array");
-        insta::assert_snapshot!(parse_object("body", "{").unwrap_err(), @"body: not JSON: EOF while parsing an object at line 1 column 1");
+        insta::assert_snapshot!(parse_object("body", "{").unwrap_err(), @"body: the value is not valid JSON: EOF while parsing an object at line 1 column 1");
         insta::assert_snapshot!(parse_object("patch", &"[".repeat(1_000)).unwrap_err(), @"patch: nested deeper than 120 levels; flatten it");
     }
 

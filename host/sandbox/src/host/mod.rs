@@ -181,7 +181,9 @@ const MAX_PAGE_SIZE: u32 = 1_000;
 
 fn check_batch(argument: &str, length: usize) -> Result<(), CapabilityError> {
     if length > MAX_BATCH_SIZE {
-        return Err(CapabilityError::Invalid(format!("{argument}: at most {MAX_BATCH_SIZE} at a time, got {length}")));
+        return Err(CapabilityError::Invalid(format!(
+            "{argument}: got {length} items, but at most {MAX_BATCH_SIZE} are allowed at a time"
+        )));
     }
     Ok(())
 }

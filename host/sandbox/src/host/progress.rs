@@ -113,7 +113,7 @@ mod tests {
     }
 
     proptest! {
-        /// However long each answer takes, their total does not exceed the limit, except for withdrawing the last
+        /// The answers may take any time, but their total does not exceed the limit, apart from withdrawing the last
         /// question.
         #[test]
         fn waiting_has_an_end(each in 1..2_000_u64, answers in prop::collection::vec(0..3_000_u64, 0..50)) {

@@ -39,7 +39,7 @@ impl wit::Host for Host {
                 // Under another name, the value could be sent to other hosts.
                 Some(other) => {
                     return Err(CapabilityError::Invalid(format!(
-                        "value: contains the placeholder of the secret {other}"
+                        "value: the new value contains the placeholder of the secret {other}"
                     )));
                 }
                 None => {}

@@ -17,14 +17,14 @@ pub(super) struct RunQueue {
     changed: Condvar,
     waiting_runtime: Arc<WaitingRuntime>,
     fast_ticks: FastTicks,
-    /// Tasks that have not ended yet.
+    /// Number of tasks that have not ended yet.
     alive_tasks: AtomicUsize,
     stopped: CancellationToken,
 }
 
 struct RunQueueState {
     queue: FairQueue<Runnable>,
-    /// Threads that wait for a task.
+    /// Number of threads that wait for a task.
     idle_threads: usize,
 }
 

@@ -138,7 +138,7 @@ impl<'a> BlobTracker<'a> {
         let found = hex::encode(digest.sha256);
         let size = link.size.filter(|recorded| *recorded != digest.size);
         let reason = match (size, link.sha256.as_ref().filter(|recorded| **recorded != found)) {
-            (Some(recorded), _) => format!("it has {} bytes instead of {recorded}", digest.size),
+            (Some(recorded), _) => format!("it is {} bytes long instead of {recorded}", digest.size),
             (None, Some(recorded)) => format!("its SHA-256 is {found} instead of {recorded}"),
             (None, None) => {
                 if let Some(bytes) = bytes.filter(|_| *is_body) {

@@ -138,7 +138,7 @@ async fn read_blob(
     let mut bytes = matches!(into, BackupSink::Verify(contents) if contents.is_body(&id)).then(Vec::new);
     if bytes.is_some() && size > MAX_DOCUMENT_BYTES as u64 {
         return Err(Error::backup(format!(
-            "the document in blob {id} has {size} bytes, the limit is {MAX_DOCUMENT_BYTES}"
+            "the document in blob {id} is {size} bytes long, but the limit is {MAX_DOCUMENT_BYTES} bytes"
         )));
     }
     let (mut left, mut hash) = (size, Sha256::new());

@@ -18,7 +18,7 @@ const END: u8 = 4;
 pub(super) struct RecordCounts {
     pub(super) entries: u64,
     pub(super) blobs: u64,
-    /// Bytes of blobs.
+    /// Number of bytes of blobs.
     pub(super) bytes: u64,
 }
 

@@ -43,7 +43,7 @@ impl Store {
     ) -> Result<BackupSummary> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)
-            .map_err(|error| Error::backup(format!("the system has no random numbers: {error}")))?;
+            .map_err(|error| Error::backup(format!("the system provides no random numbers: {error}")))?;
         let header = BackupHeader {
             created_at: Utc::now(),
             program: env!("CARGO_PKG_VERSION").to_owned(),

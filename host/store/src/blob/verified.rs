@@ -86,7 +86,7 @@ impl VerifiedReader {
         }
         self.bytes_read += length as u64;
         if (length == 0 && self.bytes_read < self.size) || self.bytes_read > self.size {
-            let reason = format!("it has {} bytes instead of {}", self.bytes_read, self.size);
+            let reason = format!("it is {} bytes long instead of {}", self.bytes_read, self.size);
             return Poll::Ready(Err(self.fail(reason)));
         }
         if let Some(hash) = &mut self.hash {
@@ -154,7 +154,7 @@ impl Store {
         let blob = content.blob;
         let size = self.blobs().size(&blob).await?;
         if let Some(recorded) = content.size.filter(|recorded| *recorded != size) {
-            let reason = format!("it has {size} bytes instead of {recorded}");
+            let reason = format!("it is {size} bytes long instead of {recorded}");
             return Err(Error::Corrupt { what: format!("blob {blob}"), reason });
         }
         let inner = self.blobs().open(&blob).await?;

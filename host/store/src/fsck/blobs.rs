@@ -75,7 +75,7 @@ impl Store {
                 Ok(_) if !first => return Ok(Some(FsckProblem::BlobShared { document, blob })),
                 Ok(size) => {
                     if let Some(recorded) = link.size.filter(|recorded| *recorded != size) {
-                        return damaged(document, format!("it has {size} bytes instead of {recorded}"));
+                        return damaged(document, format!("it is {size} bytes long instead of {recorded}"));
                     }
                 }
             }

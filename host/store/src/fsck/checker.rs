@@ -20,7 +20,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) kv: &'a dyn Kv,
     pub(crate) blobs: &'a dyn Blobs,
     pub(crate) schema: &'a dyn DocumentSchema,
-    /// The indexes of the type of the last checked document; documents are sorted by type.
+    /// The indexes of the doctype of the last checked document; documents are sorted by doctype.
     pub(crate) definitions: Option<(Vec<u8>, CatalogEntries)>,
     pub(super) findings: Vec<FsckFinding>,
     /// Blobs that the entries refer to and that are still to be checked.

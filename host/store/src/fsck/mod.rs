@@ -41,7 +41,7 @@ pub trait DocumentSchema: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the document does not match its type; the error describes the mismatch.
+    /// If the document does not match its doctype; the error describes the mismatch.
     fn links(&self, document: &DocRef, body: &Map) -> Result<Links, String>;
 
     /// Returns a description of why a document does not match the one that it belongs to; `None` if the document
@@ -60,7 +60,7 @@ pub trait DocumentSchema: Send + Sync {
         Ok(None)
     }
 
-    /// Returns the type of the documents whose ids a unique index contains; `None` for an unknown index.
+    /// Returns the doctype of the documents whose ids a unique index contains; `None` for an unknown index.
     fn index_doctype(&self, index: &str) -> Option<Doctype>;
 }
 

@@ -379,7 +379,7 @@ async fn blobs_are_checked_and_with_deep_read() {
     messages.extend(left);
     insta::assert_snapshot!(named(messages), @"
     blob <file> of document io.cozy.things/file is damaged: its SHA-256 is a785d41438386d832f4b794a64dc42234475ed5826ba8146260c845dfd05aec1 instead of 83eb65c95f440cb09910acf3c9cbefd64381a6097980698b568cc4a749668244
-    blob <file> of document io.cozy.things/file is damaged: it has 8 bytes instead of 9
+    blob <file> of document io.cozy.things/file is damaged: it is 8 bytes long instead of 9
     blob <file> of document io.cozy.things/file is missing
     document io.cozy.things/large does not match its type: its SHA-256 is 021fb596db81e6d02bf3d2586ee3981fe519f275c0ac9ca76bbcf2ebb4097d96 instead of 4355638e318dc0f0ed46d61525bd0a5f8eda9580f5ce3c3674f5776d392914cd
     blob <file> of document io.cozy.things/file is missing

@@ -1,4 +1,4 @@
-//! The catalog of indexes: one entry for each type that has any.
+//! The catalog of indexes: one entry for each doctype that has any.
 
 use konnector_manifest::Doctype;
 use konnector_query::{FieldPath, collation};
@@ -10,11 +10,11 @@ use crate::key;
 use crate::kv::Kv;
 use crate::view::{self, View};
 
-/// Maximum number of indexes of one type.
+/// Maximum number of indexes of one doctype.
 pub const MAX_INDEXES: usize = 16;
 /// Maximum number of fields of an index.
 const MAX_INDEX_FIELDS: usize = 8;
-/// Maximum length of an index's fields in bytes, chosen so that all indexes of a type fit into one entry.
+/// Maximum length of an index's fields in bytes, chosen so that all indexes of a doctype fit into one entry.
 const MAX_INDEX_FIELDS_BYTES: usize = 320;
 
 /// An index that is ready to be read, because it contains every document.
@@ -34,7 +34,7 @@ impl Index {
     }
 }
 
-/// The indexes of one type.
+/// The indexes of one doctype.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Catalog {
     /// Number of the next index; numbers are never reused.
@@ -82,12 +82,12 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the type already has the maximum number of indexes.
+    /// [`Error::Invalid`] if the doctype already has the maximum number of indexes.
     pub(super) fn declare(&mut self, doctype: &Doctype, fields: &[String]) -> Result<()> {
         if self.indexes.len() >= MAX_INDEXES {
             let names = self.indexes.iter().map(|index| format!("[{}]", index.fields.join(", ")));
             let reason = format!(
-                "the type {doctype} already has {MAX_INDEXES} indexes, which is the maximum; \
+                "the doctype {doctype} already has {MAX_INDEXES} indexes, which is the maximum; \
                  use one of {}, or delete one",
                 names.collect::<Vec<_>>().join(" ")
             );
@@ -106,7 +106,7 @@ impl Catalog {
     }
 }
 
-/// Returns the fields of the indexes of a type.
+/// Returns the fields of the indexes of a doctype.
 pub(crate) fn list(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
     let catalog = view::read::<Catalog>(kv, &key::of_catalog(instance, doctype))?.unwrap_or_default();
     Ok(catalog.indexes.into_iter().map(|index| index.fields).collect())
@@ -120,7 +120,7 @@ pub(crate) fn list(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Res
 pub(super) fn validate_fields(fields: &[String]) -> Result<()> {
     let invalid = |reason: String| Err(Error::Invalid { field: "index", reason });
     if fields.is_empty() || fields.len() > MAX_INDEX_FIELDS {
-        return invalid(format!("an index has 1 to {MAX_INDEX_FIELDS} fields, this one has {}", fields.len()));
+        return invalid(format!("an index has 1 to {MAX_INDEX_FIELDS} fields, but this one has {}", fields.len()));
     }
     let mut paths = Vec::with_capacity(fields.len());
     for field in fields {
@@ -137,7 +137,7 @@ pub(super) fn validate_fields(fields: &[String]) -> Result<()> {
     let size: usize = fields.iter().map(|field| field.escape_default().count()).sum();
     if size > MAX_INDEX_FIELDS_BYTES {
         return invalid(format!(
-            "the names of its fields have {size} bytes in total, the limit is {MAX_INDEX_FIELDS_BYTES}"
+            "the names of its fields are {size} bytes long in total, but the limit is {MAX_INDEX_FIELDS_BYTES} bytes"
         ));
     }
     Ok(())

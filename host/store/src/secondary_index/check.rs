@@ -11,10 +11,10 @@ use crate::id::DocRef;
 use crate::key::{self, Keyspace};
 use crate::view;
 
-const CATALOG: &str = "the list of a type's indexes";
+const CATALOG: &str = "the list of a doctype's indexes";
 const ENTRY: &str = "an entry of an index";
 
-/// The indexes of one type, and the progress of those being built.
+/// The indexes of one doctype, and the progress of those being built.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CatalogEntries {
     indexes: Vec<(CatalogEntry, Option<String>)>,
@@ -27,7 +27,7 @@ impl CatalogEntries {
     }
 }
 
-/// Returns the indexes of the type that a key belongs to, `None` if the catalog cannot be read.
+/// Returns the indexes of the doctype that a key belongs to, `None` if the catalog cannot be read.
 fn definitions(check: &mut Checker<'_>, of_type: &[u8]) -> Result<Option<CatalogEntries>> {
     let catalog_key = key::catalog_of(of_type);
     if let Some((known, definitions)) = &check.definitions
@@ -53,7 +53,7 @@ fn definitions(check: &mut Checker<'_>, of_type: &[u8]) -> Result<Option<Catalog
     Ok(Some(found))
 }
 
-/// Checks that a document is in every index of its type.
+/// Checks that a document is in every index of its doctype.
 pub(crate) fn check_document(check: &mut Checker<'_>, document: &DocRef, body: &Map) -> Result<()> {
     let DocRef { instance, doctype, id } = document;
     let Some(definitions) = definitions(check, &key::of_catalog(instance, doctype))? else { return Ok(()) };
@@ -76,7 +76,7 @@ pub(crate) fn check_document(check: &mut Checker<'_>, document: &DocRef, body: &
     Ok(())
 }
 
-/// Checks the catalog of a type's indexes, or the build progress of one of them.
+/// Checks the catalog of a doctype's indexes, or the build progress of one of them.
 pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let Some((of_type, number)) = key::split_doctype(key) else {
         check.report(FsckProblem::Unknown { what: format!("entry {}", key.escape_ascii()) });

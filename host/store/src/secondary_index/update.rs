@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::id::DocRef;
 use crate::view::View;
 
-/// Replaces a document's entries. `before` and `after` return its body, if it has one; they are called only for a type
-/// that has indexes.
+/// Replaces a document's entries. `before` and `after` return its body, if it has one; they are called only for a
+/// doctype that has indexes.
 pub(crate) fn update(
     view: &mut View<'_>,
     document: &DocRef,

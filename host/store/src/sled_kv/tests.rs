@@ -153,7 +153,7 @@ async fn oversized_batches_are_rejected_before_they_reach_the_disk() {
     let fixture = fixture();
     let mut large = Batch::default();
     large.put(b"key".to_vec(), vec![0; 9 * 1024]);
-    insta::assert_snapshot!(fixture.kv.commit(large).await.unwrap_err(), @"the value of an entry has 9216 bytes, the limit is 8192; shorten it");
+    insta::assert_snapshot!(fixture.kv.commit(large).await.unwrap_err(), @"the value of an entry is 9216 bytes long, but the limit is 8192 bytes; shorten it");
     let mut long = Batch::default();
     long.put(vec![b'k'; 257], vec![]);
     assert!(matches!(fixture.kv.commit(long).await, Err(Error::TooLarge { .. })));

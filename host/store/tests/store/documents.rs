@@ -231,7 +231,10 @@ async fn unreadable_documents_are_rejected(store: Store) {
     let mut changes = Changes::new();
     changes.create(bill("huge"), body(json!({ "a": "x".repeat(9 << 20) })));
     let error = store.commit(changes).await.unwrap_err();
-    assert_eq!(error.to_string(), "document io.cozy.bills/huge has 9437192 bytes, the limit is 8388608; shorten it");
+    assert_eq!(
+        error.to_string(),
+        "document io.cozy.bills/huge is 9437192 bytes long, but the limit is 8388608 bytes; shorten it"
+    );
 }
 
 async fn one_of_many_writers_wins_each_revision(store: Store) {

@@ -89,7 +89,7 @@ async fn an_index_is_declared_once_and_there_are_only_so_many() {
     }
     assert_eq!(store.list_indexes(&instance(), &doctype()).unwrap().len(), MAX_INDEXES);
     let error = store.ensure_index(&instance(), &doctype(), &fields(&["one", "too.many"])).await.unwrap_err();
-    insta::assert_snapshot!(error, @"invalid index: the type io.cozy.bills already has 16 indexes, which is the maximum; use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or delete one");
+    insta::assert_snapshot!(error, @"invalid index: the doctype io.cozy.bills already has 16 indexes, which is the maximum; use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or delete one");
     store.drop_index(&instance(), &doctype(), &fields(&["m3"])).await.unwrap();
     store.ensure_index(&instance(), &doctype(), &fields(&["one", "too.many"])).await.unwrap();
 }
@@ -104,12 +104,12 @@ async fn invalid_field_lists_are_rejected() {
         errors.push(store.ensure_index(&instance(), &doctype(), &members).await.unwrap_err().to_string());
     }
     insta::assert_snapshot!(errors.join("\n"), @r#"
-    invalid index: an index has 1 to 8 fields, this one has 0
-    invalid index: an index has 1 to 8 fields, this one has 9
+    invalid index: an index has 1 to 8 fields, but this one has 0
+    invalid index: an index has 1 to 8 fields, but this one has 9
     invalid index: "a..b" is not a field path such as `vendor` or `cozyMetadata.createdAt`
     invalid index: "" is not a field path such as `vendor` or `cozyMetadata.createdAt`
     invalid index: the field `a` occurs twice
-    invalid index: the names of its fields have 321 bytes in total, the limit is 320
+    invalid index: the names of its fields are 321 bytes long in total, but the limit is 320 bytes
     "#);
     assert!(matches!("no cursor".parse::<IndexCursor>(), Err(Error::Invalid { field: "cursor", .. })));
 }

@@ -111,7 +111,7 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
         create(kind, arguments, own(), debounce).await.expect(arguments);
     }
     let refused = create("@every", "1h", own(), None).await.expect_err("too many");
-    insta::assert_snapshot!(refused.to_string(), @"bank has created 10 triggers, the maximum for a konnector; delete one first");
+    insta::assert_snapshot!(refused.to_string(), @"bank has created 10 triggers, which is the maximum for a konnector; delete one first");
     // Fired triggers make room; the number of requests per hour is counted anyway.
     let mut made = MAX_TRIGGERS_BY_KONNECTOR;
     let end = loop {

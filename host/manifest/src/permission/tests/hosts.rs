@@ -91,11 +91,11 @@ fn a_bad_field_of_the_account_is_named_without_its_value() {
     .map(|error| error.to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    the account's field "url" must contain a web address such as "https://cloud.example": it is not a string
-    the account's field "url" must contain a web address such as "https://cloud.example": it is not a valid address
-    the account's field "url" must contain a web address such as "https://cloud.example": it must begin with https:// or http://
-    the account's field "url" must contain a web address such as "https://cloud.example": it must not contain a user name or a password
-    the account's field "url" must contain a web address such as "https://cloud.example": it must name one host, without a star
+    the account's field "url" does not contain a web address such as "https://cloud.example": it is not a string
+    the account's field "url" does not contain a web address such as "https://cloud.example": it is not a valid address
+    the account's field "url" does not contain a web address such as "https://cloud.example": it must begin with https:// or http://
+    the account's field "url" does not contain a web address such as "https://cloud.example": it must not contain a user name or a password
+    the account's field "url" does not contain a web address such as "https://cloud.example": it must name one host, without a star
     "#);
 }
 

@@ -37,9 +37,9 @@ fn p1_p6_texts() {
     permissions.bills.type: this field is required; add "type": "io.cozy.bills"
     permissions.bills.type: this field is required; add "type": "io.cozy.bills"
     permissions.bills.type: expected a string, found a number
-    permissions.bills.type: "io.cozy.account-types" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
-    permissions.bills.type: "io.cozy.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
-    permissions.bills.type: "*" is not a doctype that a rule can name: name each type, as in "io.cozy.bills"
+    permissions.bills.type: "io.cozy.account-types" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and "."
+    permissions.bills.type: "io.cozy.*" is not a doctype that a rule can name: fewer than three names precede the star; write for example "io.cozy.bank.*"
+    permissions.bills.type: "*" is not a doctype that a rule can name: a star alone is not allowed; name each doctype, as in "io.cozy.bills"
     permissions.bills.verbs: expected a list, found a string
     permissions.bills.verbs[1]: expected a string, found a number
     permissions.bills.verbs: "FETCH" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
@@ -50,7 +50,7 @@ fn p1_p6_texts() {
     permissions.bills.values: this field is required; add the hosts: "values": ["https://www.bank.example"]
     permissions.bills.verbs: "get" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone
     permissions.bills.values[1]: "https://*.com" is not a host that a rule can name: anyone can own names below com, a public suffix; name each host
-    permissions.bills.selector: "instance" is not allowed; the only selector of a rule on hosts is "account"
+    permissions.bills.selector: "instance" is not allowed; use no selector in a rule on hosts other than "account"
     "#);
 }
 

@@ -75,18 +75,18 @@ fn p5_refusals() {
     .map(|text| Permissions::from_scope(text).expect_err(text).to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    "" is not a valid scope: it names no type; write one, as in "io.cozy.files"
-    " " is not a valid scope: it names no type; write one, as in "io.cozy.files"
+    "" is not a valid scope: it names no doctype; write one, as in "io.cozy.files"
+    " " is not a valid scope: it names no doctype; write one, as in "io.cozy.files"
     "a:b:c:d:e" is not a valid scope: a rule has at most four parts, type:verbs:values:selector; write a colon inside a value as %3A
     "io.cozy.files:FETCH" is not a valid scope: "FETCH" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
     "io.cozy.files:GET:" is not a valid scope: a value is empty; leave out the colon or the comma before it
     "io.cozy.files:GET:a,,b" is not a valid scope: a value is empty; leave out the colon or the comma before it
-    "io.cozy.*" is not a valid scope: "io.cozy.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
-    "*" is not a valid scope: use the star alone, to allow everything
-    "*:GET" is not a valid scope: use the star alone, to allow everything
+    "io.cozy.*" is not a valid scope: "io.cozy.*" is not a doctype that a rule can name: fewer than three names precede the star; write for example "io.cozy.bank.*"
+    "*" is not a valid scope: a star already allows everything; use it without other rules, verbs or values
+    "*:GET" is not a valid scope: a star already allows everything; use it without other rules, verbs or values
     "http:GET:x" is not a valid scope: rules on hosts are valid only in manifests
     "io.cozy.files:GET:%FF" is not a valid scope: %FF is not UTF-8
-    ":GET" is not a valid scope: "" is not a doctype that a rule can name: put each dot between two names, as in "io.cozy.bills"
+    ":GET" is not a valid scope: "" is not a doctype that a rule can name: a dot in it is not between two names; write for example "io.cozy.bills"
     "#);
 }
 

@@ -91,7 +91,7 @@ fn the_field_is_checked_and_written_back() {
     permissions.vendor.secrets: [] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
     permissions.vendor.secrets: [""] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
     permissions.vendor.secrets: expected a list or an object, found a string
-    permissions.vendor.secrets: ["password"] is not allowed; only rules of type http can name secrets
+    permissions.vendor.secrets: ["password"] is not allowed; name secrets only in rules of the type http
     "#);
 }
 
@@ -214,7 +214,7 @@ fn bindings_are_checked_and_written_back() {
     insta::assert_snapshot!(texts.join("\n"), @r#"
     permissions.vendor.secrets.password.hosts: "hosts" is not allowed; bind a secret only by path, methods and fields
     permissions.vendor.secrets.password.path: "login" is not allowed; begin the path with one slash, as in "/login"
-    permissions.vendor.secrets.password.path: "/a/..%2fb" is not allowed; the path must not lead upwards
+    permissions.vendor.secrets.password.path: "/a/..%2fb" is not allowed; write a path that does not lead upwards
     permissions.vendor.secrets.password.path: "/other" is not allowed; write a path that one of "values" covers
     permissions.vendor.secrets.password.fields: ["header:"] is not allowed; name the fields that may carry the secret, as in ["pwd"], ["/user/pwd"] or ["header:X-Api-Key"]
     permissions.vendor.secrets.password.methods: "post" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone

@@ -143,7 +143,8 @@ impl FileContent {
         Ok(())
     }
 
-    /// Takes the content for a step that leaves none if it is abandoned halfway.
+    /// Takes the content, and marks the file as broken until the caller sets the new content. A step that is abandoned
+    /// halfway therefore leaves the file broken.
     const fn take(&mut self) -> ContentState {
         std::mem::replace(&mut self.state, ContentState::Broken(ErrorCode::Io))
     }

@@ -36,7 +36,7 @@ pub(crate) struct Mount {
     /// Number of the next opened file.
     next_number: AtomicU64,
     uncommitted: Mutex<UncommittedFiles>,
-    /// Existing files that are open for writing, by id. Opening one again shares the same draft.
+    /// Map from the id of each existing file that is open for writing. Opening one again shares the same draft.
     open_for_writing_by_id: Mutex<HashMap<String, Weak<file::SharedFile>>>,
     /// Whether the lease was lost where this could not be reported, that is, in a dropped stream.
     lease_lost: AtomicBool,
