@@ -67,7 +67,7 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             ChangeOp::Renew { lease } => queue::renew(&mut view, lease)?,
             ChangeOp::Complete { lease } => queue::complete(&mut view, lease)?,
             ChangeOp::Expire { lease } => queue::expire(&mut view, lease)?,
-            ChangeOp::Schedule { trigger, at } => schedule::set(&mut view, trigger, *at)?,
+            ChangeOp::Schedule { trigger, due } => schedule::set(&mut view, trigger, *due)?,
             ChangeOp::Fire { trigger, instant, next } => schedule::fire(&mut view, trigger, *instant, *next)?,
         }
     }
