@@ -402,8 +402,8 @@ impl Files {
     }
 }
 
-impl From<Stored<File>> for File {
-    fn from(stored: Stored<File>) -> Self {
+impl From<Stored<Self>> for File {
+    fn from(stored: Stored<Self>) -> Self {
         Self { id: stored.id, rev: Some(stored.rev), ..stored.value }
     }
 }

@@ -116,8 +116,8 @@ impl Version {
     }
 }
 
-impl From<Stored<Version>> for Version {
-    fn from(stored: Stored<Version>) -> Self {
+impl From<Stored<Self>> for Version {
+    fn from(stored: Stored<Self>) -> Self {
         Self { id: stored.id, rev: Some(stored.rev), ..stored.value }
     }
 }

@@ -86,7 +86,8 @@ impl DocumentRule for AccountRule {
         // right.
         let account = body.clone();
         carry_reserved_fields(&before.body, body, |name| {
-            !changes_hands && !(is_new_login && is_session_field(name)) && is_private_field_usable(name, &account)
+            let is_outdated = changes_hands || (is_new_login && is_session_field(name));
+            !is_outdated && is_private_field_usable(name, &account)
         });
         Ok(())
     }
