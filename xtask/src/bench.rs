@@ -2,9 +2,13 @@
 
 use anyhow::Result;
 
+use crate::compile::{self, Profile};
 use crate::guests;
 use crate::term;
 use crate::workspace::Workspace;
+
+/// The server, and the program that measures.
+const PROGRAMS: [&str; 2] = ["konnector", "bench"];
 
 /// Builds everything in release mode, then measures, so that nothing compiles during a measurement.
 #[derive(Debug, clap::Args)]
@@ -17,10 +21,8 @@ pub struct Arguments {
 /// Builds everything, then measures.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     guests::build(workspace, guests::GuestSelection::All)?;
-    // One command, because two would compile the dependencies twice, with different features.
-    term::timed("programs compiled", || {
-        workspace.cargo().args(["build", "--release", "--bins", "-p", "konnector", "-p", "konnector-tests"]).run()
-    })?;
+    term::note(&format!("compiling the programs for release: {}", PROGRAMS.join(", ")));
+    term::timed("programs compiled", || compile::programs(workspace, &PROGRAMS, Profile::Release))?;
     let bench = workspace.target().join("release").join(format!("bench{}", std::env::consts::EXE_SUFFIX));
     crate::command::Command::new(bench).args(&arguments.arguments).directory(workspace.root()).run()
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use owo_colors::{OwoColorize as _, Stream};
 
+use crate::compile::{self, Profile};
 use crate::guests::{self, GuestSelection};
 use crate::term;
 use crate::workspace::Workspace;
@@ -23,6 +24,9 @@ use self::vendor::VendorSite;
 
 /// The konnector of the demo.
 const SLUG: &str = "bank101";
+
+/// The programs of the demo.
+const PROGRAMS: [&str; 2] = ["konnector", "demo-vendor"];
 
 /// Builds what it needs, starts a vendor and a server, and lets a konnector fetch bills.
 #[derive(Debug, clap::Args)]
@@ -40,9 +44,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     term::heading("1  Building the konnector, the server and the demo vendor");
     let bundles = guests::build(workspace, GuestSelection::Example(SLUG))?;
-    term::timed("server and vendor compiled", || {
-        workspace.cargo().args(["build", "-p", "konnector", "-p", "demo-vendor"]).run()
-    })?;
+    build_programs(workspace)?;
 
     let workdir = DemoFolder::prepare(arguments)?;
     let background = Processes::new()?;
@@ -86,6 +88,15 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         "Press Ctrl-C to stop the vendor and the server.".if_supports_color(Stream::Stderr, |text| text.bold())
     );
     background.wait()
+}
+
+/// Compiles the programs of the demo.
+pub fn build_programs(workspace: &Workspace) -> Result<()> {
+    if !PROGRAMS.iter().all(|name| workspace.program(name).exists()) {
+        term::note("the first build compiles more than 400 crates and takes several minutes");
+    }
+    term::note(&format!("compiling the programs: {}", PROGRAMS.join(", ")));
+    term::timed("server and vendor compiled", || compile::programs(workspace, &PROGRAMS, Profile::Dev))
 }
 
 /// Runs the konnector again, and fails if that saves anything new.

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::compile;
 use crate::term;
 use crate::wasm_target::{self, TARGET};
 use crate::workspace::Workspace;
@@ -31,22 +32,24 @@ pub fn build(workspace: &Workspace, selection: GuestSelection) -> Result<PathBuf
         GuestSelection::All => &EXAMPLES,
         GuestSelection::Example(name) => std::slice::from_ref(name),
     };
-    term::timed("konnectors compiled", || compile(workspace, examples))?;
+    term::note(&format!("compiling for {TARGET}: {}", examples.join(", ")));
+    term::timed("konnectors compiled", || compile_examples(workspace, examples))?;
     for name in examples {
         assemble(workspace, name).with_context(|| format!("cannot assemble the bundle of {name}"))?;
     }
     if selection == GuestSelection::All {
+        term::note(&format!("compiling for {TARGET}: the guests of the tests"));
         term::timed("guests of the tests compiled", || {
             let build = workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]);
-            build.args(["-p", "test-guests", "-p", "test-commands", "--examples"]).run()
+            compile::run(build.args(["-p", "test-guests", "-p", "test-commands", "--examples"]))
         })?;
     }
     Ok(workspace.bundles())
 }
 
-fn compile(workspace: &Workspace, examples: &[&str]) -> Result<()> {
+fn compile_examples(workspace: &Workspace, examples: &[&str]) -> Result<()> {
     let packages = examples.iter().flat_map(|name| ["-p", name]);
-    workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]).args(packages).run()
+    compile::run(workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]).args(packages))
 }
 
 /// Copies manifest, component and icon to the folder that an installation reads.

@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod command;
+mod compile;
 mod demo;
 mod guests;
 #[cfg(test)]
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Arguments),
     /// Measures the server and its peers side by side, in release builds.
     Bench(bench::Arguments),
+    /// Compiles the server and the demo vendor, like the demo does.
+    Build,
     /// Builds the example konnectors and the test guests into bundles.
     Guests,
     /// Installs the target `wasm32-wasip2` for the compiler, unless it is installed.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&workspace, &arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Bench(arguments) => bench::run(&workspace, &arguments),
+        Task::Build => demo::build_programs(&workspace),
         Task::Guests => guests::build(&workspace, guests::GuestSelection::All).map(drop),
         Task::Target => wasm_target::ensure(&workspace),
         Task::Audit => audit::run(&workspace),

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::audit::{self, ReleaseStatus};
 use crate::command::Command;
+use crate::compile;
 use crate::guests;
 use crate::term;
 use crate::workspace::Workspace;
@@ -49,7 +50,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             // All targets of the workspace, as the tests need them. Naming packages would select other features of the
             // dependencies, and compile wasmtime once more.
             let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
-            build.run().map(|()| StepOutcome::Passed)
+            compile::run(build).map(|()| StepOutcome::Passed)
         });
         report.step("Python programs", || {
             let (outcome, programs) = Programs::install(workspace)?;

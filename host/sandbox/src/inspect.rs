@@ -1,6 +1,6 @@
 //! Inspection of a component without compiling it.
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentExternName, Encoding, Parser, Payload};
 
 use crate::error::Error;
 
@@ -144,18 +144,27 @@ impl TopLevelNames {
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
-                        surface.imports.push(import.map_err(malformed)?.name.full_name().into_owned());
+                        surface.imports.push(full_name(&import.map_err(malformed)?.name));
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
-                        surface.exports.push(export.map_err(malformed)?.name.full_name().into_owned());
+                        surface.exports.push(full_name(&export.map_err(malformed)?.name));
                     }
                 }
                 _ => {}
             }
         }
         Ok(surface)
+    }
+}
+
+/// Returns a name with its whole version, of which the binary format may keep the last numbers apart.
+fn full_name(name: &ComponentExternName<'_>) -> String {
+    match name.version_suffix {
+        // With `implements`, the suffix belongs to the interface that is named there.
+        Some(suffix) if name.implements.is_none() && name.name.contains('@') => format!("{}{suffix}", name.name),
+        _ => name.name.to_owned(),
     }
 }
 
@@ -197,5 +206,21 @@ fn describe_first_bytes(bytes: &[u8]) -> String {
     match bytes {
         [] => "nothing (it is empty)".to_owned(),
         some => format!("\"{}\"", some.get(..16).unwrap_or(some).escape_ascii()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_in_two_parts_is_checked_as_a_whole() {
+        let name = |name, implements, version_suffix| {
+            full_name(&ComponentExternName { name, implements, version_suffix, external_id: None })
+        };
+        assert_eq!(name("wasi:io/poll@0.2", None, Some(".6")), "wasi:io/poll@0.2.6");
+        assert_eq!(name("wasi:io/poll@0.2.6", None, None), "wasi:io/poll@0.2.6");
+        assert_eq!(name("poll", None, Some(".6")), "poll", "not the name of an interface");
+        assert_eq!(name("poll@0.2", Some("wasi:io/poll@0.2"), Some(".6")), "poll@0.2");
     }
 }

@@ -450,27 +450,15 @@ async fn a_component_with_many_names_has_a_short_error() {
     let token = api.token("*");
     let folder = api.folder.path().join("many");
     let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
-    let with = |make: &dyn Fn(&mut wasm_encoder::ComponentBuilder)| {
-        let mut component = wasm_encoder::ComponentBuilder::default();
-        make(&mut component);
-        component.finish()
-    };
-    let exporting = with(&|component| {
-        let instance =
-            component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());
-        for number in 0..100_000 {
-            component.export(format!("name{number}"), wasm_encoder::ComponentExportKind::Instance, instance, None);
-        }
-    });
-    let importing = with(&|component| {
-        let instance =
-            component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());
-        let kind = component.type_instance(None, &wasm_encoder::InstanceType::new());
-        component.import("n".repeat(90_000), wasm_encoder::ComponentTypeRef::Instance(kind));
-        component.export("wasi:cli/run@0.2.0", wasm_encoder::ComponentExportKind::Instance, instance, None);
-    });
-    for bytes in [exporting, importing] {
-        std::fs::write(folder.join("konnector.wasm"), &bytes).expect("written");
+    let exports: String = (0..100_000).map(|number| format!("(export \"name{number}\" (instance $empty))\n")).collect();
+    let exporting = format!("(component (instance $empty) {exports})");
+    let name = "n".repeat(90_000);
+    let importing = format!(
+        "(component (import \"{name}\" (instance)) (instance $empty) (export \"wasi:cli/run@0.2.0\" (instance $empty)))"
+    );
+    for component in [exporting, importing] {
+        std::fs::write(folder.join("konnector.wasm"), wat::parse_str(component).expect("a component"))
+            .expect("written");
         let rejected = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
         assert_eq!(rejected.status, 422, "{}", rejected.body.len());
         assert!(rejected.body.len() < 3_000, "{} bytes", rejected.body.len());
