@@ -22,7 +22,7 @@
 //! use konnector_egress::{Gate, GateOptions};
 //! use konnector_platform::clock::SystemClock;
 //! use konnector_platform::instance::InstancePatch;
-//! use konnector_platform::token::Audience;
+//! use konnector_platform::principal::Audience;
 //! use konnector_platform::{Config, Platform, PlatformParts};
 //! use konnector_sandbox::{Sandbox, SandboxOptions};
 //! use konnector_store::{MasterKey, Store};
@@ -80,6 +80,7 @@ mod permissions;
 mod realtime;
 mod registry;
 mod registry_server;
+mod request_span;
 mod server;
 mod settings;
 mod sse;

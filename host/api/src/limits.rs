@@ -14,8 +14,10 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use konnector_platform::Platform;
 use tower::ServiceBuilder;
+use tracing::Instrument as _;
 
 use crate::error::{self, ApiError};
+use crate::request_span::request_span;
 
 /// Maximum size of a JSON body in bytes.
 pub const MAX_BODY_SIZE: usize = 1 << 20;
@@ -59,8 +61,13 @@ fn find_duplicate_header(headers: &HeaderMap) -> Option<HeaderName> {
     [HOST, AUTHORIZATION].into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())
 }
 
+async fn common_middleware(platform: State<Option<Platform>>, request: Request, next: Next) -> Response {
+    let span = request_span(&request);
+    complete_request(platform, request, next).instrument(span).await
+}
+
 /// Logs a request without its query string, which may hold a token, and completes its response.
-async fn common_middleware(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
+async fn complete_request(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
     if let Some(platform) = platform {
         request.extensions_mut().insert(platform);
     }

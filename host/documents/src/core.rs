@@ -8,6 +8,7 @@ use konnector_store::{BlobId, Changes, DocumentWrite, Lease, MasterKey, Rev, Sto
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::hook::{CommitGuard, CommitHook, DocumentRule, PlainDocuments};
@@ -92,7 +93,11 @@ impl Core {
     ///
     /// [`Error::Conflict`] if a document was changed concurrently, [`Error::StaleLease`] if the lease was lost,
     /// [`Error::NotFound`] if the instance was deleted; also errors of the hooks.
-    pub async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
+    pub async fn commit(&self, changes: Changes) -> Result<Vec<Rev>> {
+        self.commit_with_hooks(changes).instrument(tracing::debug_span!("commit")).await
+    }
+
+    async fn commit_with_hooks(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
         }
@@ -120,7 +125,7 @@ impl Core {
     /// committed.
     async fn commit_guarded(&self, changes: Changes, mut guards: Vec<Box<dyn CommitGuard>>) -> Result<Vec<Rev>> {
         let core = self.clone();
-        let committed = self.tasks().spawn(async move {
+        let committing = async move {
             for guard in &mut guards {
                 guard.begin(&core).await?;
             }
@@ -129,7 +134,8 @@ impl Core {
                 guard.committed();
             }
             Ok(revs)
-        });
+        };
+        let committed = self.tasks().spawn(committing.in_current_span());
         committed.await.unwrap_or(Err(konnector_store::Error::Closed.into()))
     }
 

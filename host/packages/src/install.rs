@@ -20,6 +20,7 @@ use crate::{Error, Result};
 use konnector_documents::instance::Instance;
 use konnector_documents::realtime::ChangeKind;
 use konnector_documents::stored::{Object, Stored, to_object};
+use tracing::Instrument as _;
 
 /// Maximum size in bytes of the message of a failed installation, because an error may repeat names of any length.
 const MAX_ERROR_SIZE: usize = 2_000;
@@ -190,27 +191,30 @@ impl Konnectors {
         let happened = if plan.previous.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         self.context.core.publish(&doc_ref(instance, &konnector.slug), happened, &konnector);
         let (konnectors, instance) = (self.clone(), instance.clone());
-        self.context.core.tasks().spawn(async move {
-            let slug = plan.konnector.slug.clone();
-            let mut failed = plan.konnector.clone();
-            let event = match konnectors.finish_install(&instance, plan).await {
-                Ok(konnector) => {
-                    tracing::info!(%slug, version = konnector.version, "the konnector is ready");
-                    InstallEvent::State(Box::new(konnector))
-                }
-                Err(error) => {
-                    let error = truncate_middle(error.to_string(), MAX_ERROR_SIZE);
-                    tracing::warn!(%slug, error, "the konnector could not be installed");
-                    failed.state = KonnectorState::Errored;
-                    failed.error = Some(error.clone());
-                    if let Ok(body) = to_object(&failed) {
-                        konnectors.context.core.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
+        self.context.core.tasks().spawn(
+            async move {
+                let slug = plan.konnector.slug.clone();
+                let mut failed = plan.konnector.clone();
+                let event = match konnectors.finish_install(&instance, plan).await {
+                    Ok(konnector) => {
+                        tracing::info!(%slug, version = konnector.version, "the konnector is ready");
+                        InstallEvent::State(Box::new(konnector))
                     }
-                    InstallEvent::Failed(error)
-                }
-            };
-            drop(events.send(event).await);
-        });
+                    Err(error) => {
+                        let error = truncate_middle(error.to_string(), MAX_ERROR_SIZE);
+                        tracing::warn!(%slug, error, "the konnector could not be installed");
+                        failed.state = KonnectorState::Errored;
+                        failed.error = Some(error.clone());
+                        if let Ok(body) = to_object(&failed) {
+                            konnectors.context.core.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
+                        }
+                        InstallEvent::Failed(error)
+                    }
+                };
+                drop(events.send(event).await);
+            }
+            .in_current_span(),
+        );
         Ok(InstallProgress { konnector, rev, events: receiver })
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::schema::Schema;
 use crate::{Error, Platform, Result};
+use tracing::Instrument as _;
 
 /// Size of the buffer between the store and the client.
 const BUFFER_SIZE: usize = 128 * 1024;
@@ -30,26 +31,29 @@ impl Platform {
         let (done, outcome) = oneshot::channel();
         let platform = self.clone();
         *self.state.last_backup_failure.0.lock() = None;
-        self.core().tasks().spawn(async move {
-            let progress = &mut |_| {};
-            let made = tokio::select! {
-                biased;
-                () = platform.core().draining().cancelled() => {
-                    Err(Error::Unavailable("the server is shutting down".to_owned()))
+        self.core().tasks().spawn(
+            async move {
+                let progress = &mut |_| {};
+                let made = tokio::select! {
+                    biased;
+                    () = platform.core().draining().cancelled() => {
+                        Err(Error::Unavailable("the server is shutting down".to_owned()))
+                    }
+                    made = platform.core().store().back_up(&Schema, platform.core().key(), &mut writer, progress) => {
+                        made.map_err(Error::from)
+                    }
+                };
+                match &made {
+                    Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "backup created"),
+                    Err(error) => tracing::warn!(%error, "backup failed"),
                 }
-                made = platform.core().store().back_up(&Schema, platform.core().key(), &mut writer, progress) => {
-                    made.map_err(Error::from)
-                }
-            };
-            match &made {
-                Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "backup created"),
-                Err(error) => tracing::warn!(%error, "backup failed"),
+                *platform.state.last_backup_failure.0.lock() = made.as_ref().err().map(ToString::to_string);
+                drop(writer);
+                // A receiver that no longer listens has abandoned the backup.
+                drop(done.send(made.map(drop)));
             }
-            *platform.state.last_backup_failure.0.lock() = made.as_ref().err().map(ToString::to_string);
-            drop(writer);
-            // A receiver that no longer listens has abandoned the backup.
-            drop(done.send(made.map(drop)));
-        });
+            .in_current_span(),
+        );
         Backup { reader, outcome: Some(outcome) }
     }
 

@@ -18,31 +18,31 @@ mod uninstall;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use konnector_accounts::{AccountState, AccountTypes, Accounts};
-use konnector_auth::{Auth, AuthState, OauthClients, PermissionSets};
+use konnector_accounts::AccountState;
+use konnector_auth::AuthState;
 use konnector_documents::clock::Clock;
 use konnector_documents::random::{RandomSource, SystemRandom};
-use konnector_documents::{Core, CoreParts, Documents, Instances, RateLimits, Realtime};
+use konnector_documents::{Core, CoreParts};
 use konnector_egress::Gate;
-use konnector_files::{FileState, Files};
+use konnector_files::FileState;
 use konnector_jobs::job::Runner;
-use konnector_jobs::{JobContext, JobLayers, JobSettings, JobState, Jobs, Triggers};
-use konnector_packages::{Konnectors, PackageSettings, PackageState, Registries};
+use konnector_jobs::{JobContext, JobLayers, JobSettings, JobState};
+use konnector_packages::{PackageSettings, PackageState};
 use konnector_runner::{RunnerSettings, SandboxRunner};
 use konnector_sandbox::Sandbox;
 use konnector_sandbox::capability::InternalBody;
 use konnector_store::{InstanceId, MasterKey, Store};
 
-pub use konnector_accounts::{self as account, account_type};
-pub use konnector_auth::{grant, oauth_client, one_time_token, permission, token};
+pub use konnector_accounts::{self as account, AccountTypes, Accounts, account_type};
+pub use konnector_auth::{Auth, OauthClients, PermissionSets, grant, oauth_client, one_time_token, permission, token};
 pub use konnector_documents::stored::Stored;
 pub use konnector_documents::{
-    Error, Result, changes, clock, design, doctype, document, find, instance, offload, principal, random, rate,
-    realtime, revalidating_cache, stored,
+    Documents, Error, Instances, RateLimits, Realtime, Result, changes, clock, design, doctype, document, find,
+    instance, offload, principal, random, rate, realtime, revalidating_cache, stored,
 };
-pub use konnector_files as file;
-pub use konnector_jobs::{self as jobs, job, trigger};
-pub use konnector_packages as konnector;
+pub use konnector_files::{self as file, Files};
+pub use konnector_jobs::{self as jobs, Jobs, Triggers, job, trigger};
+pub use konnector_packages::{self as konnector, Konnectors, Registries};
 
 pub use crate::config::Config;
 pub use crate::schema::Schema;

@@ -12,6 +12,7 @@ use konnector_jobs::trigger::Trigger;
 use konnector_packages::doc_ref;
 
 use crate::{Error, Platform, Result};
+use tracing::Instrument as _;
 
 /// Result of a request to delete a konnector.
 #[derive(Debug)]
@@ -42,14 +43,17 @@ impl Platform {
         }
         let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
         let (sender, outcome) = oneshot::channel();
-        self.core().tasks().spawn(async move {
-            let done = platform.clean_up_and_uninstall(&instance, &slug, &accounts, force).await;
-            if let Err(error) = &done {
-                tracing::error!(%slug, %error, "the konnector stays installed: cleaning up its accounts failed");
+        self.core().tasks().spawn(
+            async move {
+                let done = platform.clean_up_and_uninstall(&instance, &slug, &accounts, force).await;
+                if let Err(error) = &done {
+                    tracing::error!(%slug, %error, "the konnector stays installed: cleaning up its accounts failed");
+                }
+                // Most clients do not wait for it.
+                drop(sender.send(done));
             }
-            // Most clients do not wait for it.
-            drop(sender.send(done));
-        });
+            .in_current_span(),
+        );
         Ok(UninstallOutcome::CleaningUp(outcome))
     }
 

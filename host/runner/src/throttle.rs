@@ -11,6 +11,7 @@ use konnector_documents::doctype::JOB_EVENTS;
 use konnector_documents::realtime::{ChangeKind, RealtimeEvent};
 use konnector_documents::stored::Object;
 use konnector_jobs::JobContext;
+use tracing::Instrument as _;
 
 /// Minimum interval between two events of a run, because users cannot see more.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
@@ -59,13 +60,16 @@ impl ThrottledPublisher {
         drop(state);
         if !waits {
             let publisher = Arc::clone(self);
-            self.domain.core().tasks().spawn(async move {
-                tokio::select! {
-                    () = publisher.domain.core().draining().cancelled() => {}
-                    () = sleep_until(next) => {}
+            self.domain.core().tasks().spawn(
+                async move {
+                    tokio::select! {
+                        () = publisher.domain.core().draining().cancelled() => {}
+                        () = sleep_until(next) => {}
+                    }
+                    publisher.flush();
                 }
-                publisher.flush();
-            });
+                .in_current_span(),
+            );
         }
     }
 

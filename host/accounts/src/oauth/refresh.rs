@@ -16,6 +16,7 @@ use crate::{Account, OAUTH_FIELD, owning_konnector};
 use crate::{Error, Result};
 use konnector_documents::instance::Instance;
 use konnector_documents::stored::{Object, Stored};
+use tracing::Instrument as _;
 
 /// A token that expires within this many seconds is refreshed before a run.
 const REFRESH_MARGIN_SECS: i64 = 300;
@@ -76,16 +77,19 @@ impl Accounts {
         let (landing, flight) = watch::channel(None);
         flights.insert(key.clone(), flight.clone());
         let (accounts, instance) = (self.clone(), instance.clone());
-        self.context.core.tasks().spawn(async move {
-            let guard = InFlightGuard { accounts: accounts.clone(), key: key.clone() };
-            let landed = match accounts.refresh_token(&instance, &kind, &key.1).await {
-                Ok(landed) => landed,
-                Err(error) => RefreshOutcome::Failed(error.to_string()),
-            };
-            // Remove it from the list before notifying: later callers start a new refresh.
-            drop(guard);
-            landing.send_replace(Some(landed));
-        });
+        self.context.core.tasks().spawn(
+            async move {
+                let guard = InFlightGuard { accounts: accounts.clone(), key: key.clone() };
+                let landed = match accounts.refresh_token(&instance, &kind, &key.1).await {
+                    Ok(landed) => landed,
+                    Err(error) => RefreshOutcome::Failed(error.to_string()),
+                };
+                // Remove it from the list before notifying: later callers start a new refresh.
+                drop(guard);
+                landing.send_replace(Some(landed));
+            }
+            .in_current_span(),
+        );
         flight
     }
 

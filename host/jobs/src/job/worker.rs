@@ -10,6 +10,8 @@ use konnector_store::{Lease, Map};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::heartbeat::{HeartbeatTask, LeaseGuard};
 use super::runner::{Assignment, RunResult};
@@ -64,7 +66,8 @@ impl Jobs {
             let cancel = self.context.state.running_jobs.register(&held.lease.job);
             let keeper = self.spawn_heartbeat(&held, &cancel);
             let jobs = self.clone();
-            let work = async move { jobs.run_claimed(&held, &cancel, keeper, slot).await };
+            let span = run_span(&held.lease);
+            let work = async move { jobs.run_claimed(&held, &cancel, keeper, slot).await }.instrument(span);
             self.context.state.runner.spawn(&self.context, Box::pin(self.context.core.tasks().track_future(work)));
         }
         Ok(())
@@ -123,6 +126,9 @@ impl Jobs {
             return Err(Error::NotFound(format!("the job '{}' no longer exists", at.id)));
         };
         let job = Job { id, ..value };
+        let span = tracing::Span::current();
+        span.record("instance", &instance.domain);
+        span.record("konnector", job.argument("konnector").unwrap_or_default());
         self.context.core.publish(at, ChangeKind::Updated, &job);
         tracing::debug!(
             job = job.id,
@@ -162,4 +168,9 @@ impl Jobs {
             () = self.context.core.forced_shutdown().cancelled() => {}
         }
     }
+}
+
+/// Returns the span of a run, with which every log line of it carries its job and the number of the run.
+fn run_span(lease: &Lease) -> tracing::Span {
+    tracing::info_span!("run", job = lease.job.id, run = lease.epoch, instance = Empty, konnector = Empty)
 }
