@@ -71,7 +71,7 @@ fn component(imports: &str, module: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], Some("handmade")).expect("the world just written");
     let mut module = wat::parse_str(module).unwrap_or_else(|error| panic!("{error}\n{module}"));
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("room for metadata");
-    let encoded = ComponentEncoder::default().validate(true).module(&module).and_then(|encoder| encoder.encode());
+    let encoded = ComponentEncoder::default().validate(true).module(&module).and_then(|mut encoder| encoder.encode());
     encoded.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
