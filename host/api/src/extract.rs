@@ -8,10 +8,12 @@ use http::request::Parts;
 use http::{HeaderMap, Uri};
 use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded};
 use konnector_manifest::{Doctype, Slug, Verb};
+use konnector_platform::cursor;
 use konnector_platform::instance::Instance;
 use konnector_platform::principal::Principal;
 use konnector_platform::{Error, Platform};
 use konnector_store::Map;
+use percent_encoding::percent_decode;
 use serde_json::Value;
 
 use crate::bodies;
@@ -115,9 +117,26 @@ impl FromRequestParts<Platform> for Caller {
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Parses the query string of a URI.
+    /// Parses the query string of a URI, and replaces what is not UTF-8.
     pub fn from_uri(uri: &Uri) -> Self {
         Self(url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// Parses a query string or a form.
+    ///
+    /// # Errors
+    ///
+    /// If a name or a value is not UTF-8 (status 400); otherwise, a file could get a name with replacement characters.
+    fn parse(encoded: &[u8]) -> Result<Self, ApiError> {
+        let is_text = |text: &[u8]| percent_decode(text).decode_utf8().is_ok();
+        match encoded.split(|byte| *byte == b'&').find(|pair| !is_text(pair)) {
+            None => Ok(Self(url::form_urlencoded::parse(encoded).into_owned().collect())),
+            Some(pair) => {
+                let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+                let name = percent_decode(name).decode_utf8_lossy();
+                Err(ApiError::bad_request(format!("{name}: the parameter is not valid UTF-8; encode it as UTF-8")))
+            }
+        }
     }
 
     /// Returns the names of all parameters.
@@ -171,11 +190,30 @@ impl Params {
     /// If the value is not a number (status 400).
     pub fn number(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
         let parse = |value: &str| {
-            value
-                .parse()
-                .map_err(|_| ApiError::bad_request(format!("the parameter {name} must be a number, not '{value}'")))
+            value.parse().map_err(|_| {
+                ApiError::bad_request(format!("{name}: '{value}' is not valid; expected a whole number of at least 0"))
+            })
         };
         self.get_non_empty(name).map(parse).transpose()
+    }
+
+    /// Returns the position in a list from which a page is requested, from a cursor of [`cursor::encode`]; an empty
+    /// one counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not a cursor of this list (status 400). A page after an unknown position would lack items, or
+    /// be empty like that of an empty list.
+    pub fn cursor(&self, name: &'static str, list: &str) -> Result<Option<String>, ApiError> {
+        let decode = |text: &str| {
+            cursor::decode(list, text).ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "{name}: '{text}' does not come from a page of this list; send the one of the previous page, or \
+                     omit it to begin with the first page"
+                ))
+            })
+        };
+        self.get_non_empty(name).map(decode).transpose()
     }
 
     /// Parses a JSON object.
@@ -196,7 +234,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Ok(Self::from_uri(&parts.uri))
+        Self::parse(parts.uri.query().unwrap_or_default().as_bytes())
     }
 }
 
@@ -212,7 +250,7 @@ impl<S: Send + Sync> FromRequest<S> for FormBody {
         let (body, _charge) = bodies::read(&parts.extensions, body)
             .await
             .map_err(|error| error.into_error("the form is larger than 1 MiB"))?;
-        Ok(Self(Params(url::form_urlencoded::parse(&body).into_owned().collect())))
+        Params::parse(&body).map(Self)
     }
 }
 
@@ -301,7 +339,12 @@ impl<S: Send + Sync> FromRequest<S> for Attributes {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let JsonObject(mut body) = JsonObject::from_request(request, state).await?;
-        let malformed = || ApiError::bad_request("JSON input is malformed or is missing mandatory fields");
+        // The first half is Cozy's text.
+        let malformed = || {
+            ApiError::bad_request(
+                "JSON input is malformed or is missing mandatory fields; send {\"data\": {\"attributes\": {…}}}",
+            )
+        };
         let Some(Value::Object(mut data)) = body.shift_remove("data") else { return Err(malformed()) };
         match data.shift_remove("attributes") {
             Some(Value::Object(attributes)) => Ok(Self(attributes)),
@@ -330,6 +373,17 @@ mod tests {
         for no in ["0", "false", "maybe", "", "yes", "tRuE"] {
             assert!(!params(&format!("PermissionsAcked={no}")).flag("PermissionsAcked", true), "{no}");
         }
+    }
+
+    #[test]
+    fn parameters_must_be_utf_8() {
+        for (query, parameter) in [("Name=%ff%fe", "Name"), ("a=1&Tags=b,%c3&c=2", "Tags")] {
+            let failure = Params::parse(query.as_bytes()).expect_err(query);
+            assert_eq!(failure.status, StatusCode::BAD_REQUEST, "{query}");
+            assert!(failure.message.starts_with(&format!("{parameter}: ")), "{query}: {}", failure.message);
+        }
+        let params = Params::parse(b"Name=caf%C3%A9+1&empty").expect("UTF-8");
+        assert_eq!((params.get("Name"), params.get("empty")), (Some("caf\u{e9} 1"), Some("")));
     }
 
     #[test]

@@ -7,11 +7,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
+use konnector_platform::cursor;
 use konnector_platform::doctype::INSTANCES;
 use konnector_platform::instance::{Instance, InstancePatch, parse_time_zone};
 use konnector_platform::principal::Audience;
 use konnector_store::{DocRef, InstanceId, Map};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -97,20 +97,23 @@ fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiErr
     })
 }
 
+/// Name of the list of instances for its cursors.
+const CURSOR_LIST: &str = "instances";
+
 /// Returns a page of the instances, or all of them if the client gives no limit. An invalid number counts as absent
 /// (cozy-stack).
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let number = |name| params.get(name).and_then(|text| text.parse::<usize>().ok());
     let mut instances = platform.instances().list()?;
     instances.sort_by(|a, b| a.id.cmp(&b.id));
-    if let Some(from) = params.get_non_empty("page[cursor]") {
-        instances.retain(|instance| instance.id.as_str() >= from);
+    if let Some(from) = params.cursor("page[cursor]", CURSOR_LIST)? {
+        instances.retain(|instance| instance.id.as_str() >= from.as_str());
     }
     let mut rest = instances.into_iter().skip(number("page[skip]").unwrap_or_default());
     let limit = number("page[limit]").filter(|limit| *limit > 0);
     let page: Vec<Instance> = rest.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
     let next = limit.zip(rest.next()).map(|(limit, next)| {
-        let cursor = utf8_percent_encode(next.id.as_str(), NON_ALPHANUMERIC);
+        let cursor = cursor::encode(CURSOR_LIST, next.id.as_str());
         format!("/instances?page[limit]={limit}&page[cursor]={cursor}")
     });
     let resources = page.iter().map(|instance| resource(&platform, instance)).collect::<Result<_, _>>()?;

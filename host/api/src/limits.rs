@@ -13,10 +13,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use konnector_platform::Platform;
+use percent_encoding::percent_decode_str;
 use tower::ServiceBuilder;
 use tracing::Instrument as _;
 
-use crate::error::{self, ApiError};
+use crate::error::{self, ApiError, couch};
 use crate::request_span::request_span;
 
 /// Maximum size of a JSON body in bytes.
@@ -66,6 +67,15 @@ async fn common_middleware(platform: State<Option<Platform>>, request: Request, 
     complete_request(platform, request, next).instrument(span).await
 }
 
+/// Returns why no route can process a request.
+fn find_malformation(request: &Request) -> Option<String> {
+    if let Some(name) = find_duplicate_header(request.headers()) {
+        return Some(format!("the request has multiple {name} headers; send only one"));
+    }
+    let is_text = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
+    (!is_text).then(|| "path: the path of the request is not valid UTF-8; encode it as UTF-8".to_owned())
+}
+
 /// Logs a request without its query string, which may hold a token, and completes its response.
 async fn complete_request(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
     if let Some(platform) = platform {
@@ -74,11 +84,9 @@ async fn complete_request(State(platform): State<Option<Platform>>, mut request:
     let wants_json = error::plain_text::wants_json(request.headers());
     let is_logged = tracing::enabled!(tracing::Level::DEBUG);
     let log_fields = is_logged.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
-    let response = match find_duplicate_header(request.headers()) {
-        Some(name) => {
-            let message = format!("the request has multiple {name} headers; send only one");
-            ApiError::bad_request(message).into_response()
-        }
+    let response = match find_malformation(&request) {
+        Some(message) if couch::is_couch_path(request.uri().path()) => couch::response(ApiError::bad_request(message)),
+        Some(message) => ApiError::bad_request(message).into_response(),
         None => next.run(request).await,
     };
     let mut response = error::plain_text::render(response, wants_json);

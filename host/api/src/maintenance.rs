@@ -57,7 +57,10 @@ fn resource(slug: &str, options: &Value, level: &str) -> Result<Resource, ApiErr
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let mut resources = Vec::new();
     for maintenance in platform.konnectors().maintenances()? {
-        resources.push(resource(&maintenance.slug, &Value::Object(maintenance.options), "stack")?);
+        // Our extension.
+        let installed = platform.konnectors().is_installed_anywhere(&parse_slug(&maintenance.slug)?)?;
+        let resource = resource(&maintenance.slug, &Value::Object(maintenance.options), "stack")?;
+        resources.push(resource.attribute("installed", json!(installed)));
     }
     if params.get_non_empty("Context").is_some() {
         for app in platform.registries().maintenances().await? {

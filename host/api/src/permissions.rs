@@ -6,11 +6,11 @@ use aide::transform::TransformOperation;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
-use konnector_manifest::{Doctype, Permissions};
+use konnector_manifest::Doctype;
 use konnector_platform::doctype::PERMISSIONS;
 use konnector_platform::permission::share::parse_ttl;
-use konnector_platform::permission::{PermissionPatch, PermissionSet, konnector_set_id};
-use konnector_platform::{Platform, Stored};
+use konnector_platform::permission::{PermissionPatch, PermissionSet, konnector_set_id, parse_rules};
+use konnector_platform::{Platform, Stored, cursor};
 use konnector_store::{DocRef, Map};
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ async fn share(
     mut body: Attributes,
 ) -> Result<Document, ApiError> {
     reject_password(&mut body)?;
-    let rules = Permissions::from_manifest(&rules(&mut body)?).map_err(konnector_platform::Error::from)?;
+    let rules = parse_rules(&rules(&mut body)?)?;
     let ttl = params.get_non_empty("ttl").map(parse_ttl).transpose()?;
     let Caller { instance, principal } = &caller;
     let set = platform.permissions().create_share(instance, principal, &rules, &params.list("codes"), ttl).await?;
@@ -239,13 +239,15 @@ async fn shared_by_link(
     let doctype = doctype(&name)?;
     let limit = params.number("page[limit]")?.filter(|limit| *limit > 0).unwrap_or(DEFAULT_PAGE_SIZE);
     let mut sets = platform.permissions().list_shares(&caller.instance, &caller.principal, &doctype)?;
-    if let Some(after) = params.get_non_empty("page[cursor]") {
-        sets.retain(|set| set.id.as_str() > after);
+    let list = format!("shares/{doctype}");
+    if let Some(after) = params.cursor("page[cursor]", &list)? {
+        sets.retain(|set| set.id.as_str() > after.as_str());
     }
     let has_more = sets.len() > limit;
     sets.truncate(limit);
     let next = sets.last().filter(|_| has_more).map(|last| {
-        format!("/permissions/doctype/{doctype}/shared-by-link?page[limit]={limit}&page[cursor]={}", last.id)
+        let cursor = cursor::encode(&list, &last.id);
+        format!("/permissions/doctype/{doctype}/shared-by-link?page[limit]={limit}&page[cursor]={cursor}")
     });
     Ok(Document::list(sets.iter().map(resource).collect::<Result<_, _>>()?).next(next))
 }

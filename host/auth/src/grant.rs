@@ -88,6 +88,14 @@ fn oauth_error(error: &'static str, description: impl Into<String>) -> Error {
     Error::OAuth { error, description: description.into() }
 }
 
+/// Rejects a request that lacks a required parameter (RFC 6749 §5.2).
+fn require(name: &str, value: &str) -> Result<()> {
+    if value.is_empty() {
+        return Err(oauth_error("invalid_request", format!("{name}: the parameter is missing; add it to the form")));
+    }
+    Ok(())
+}
+
 impl Auth {
     /// Checks the authorization request of a client, before the owner sees it. The redirect URI must belong to the
     /// client; nothing is sent to any other URI.
@@ -101,6 +109,9 @@ impl Auth {
         request: &AuthorizationRequest,
     ) -> Result<Stored<OAuthClient>> {
         let wrong = |what: &str| Err(Error::BadRequest(what.to_owned()));
+        if request.client_id.is_empty() {
+            return wrong("client_id: the parameter is missing; send the client_id that the registration returned");
+        }
         let client = match self.context.oauth_clients().get(instance, &request.client_id) {
             Ok(client) => client,
             Err(Error::NotFound(_)) => {
@@ -156,6 +167,18 @@ impl Auth {
     ///
     /// [`Error::OAuth`] with a code of RFC 6749 §5.2.
     pub async fn grant_tokens(&self, instance: &Instance, request: &TokenRequest) -> Result<TokenResponse> {
+        require("grant_type", &request.grant_type)?;
+        match request.grant_type.as_str() {
+            "authorization_code" => require("code", &request.code)?,
+            "refresh_token" => require("refresh_token", &request.refresh_token)?,
+            other => {
+                return Err(oauth_error(
+                    "unsupported_grant_type",
+                    format!("the grant_type '{other}' is not supported; use authorization_code or refresh_token"),
+                ));
+            }
+        }
+        require("client_id", &request.client_id)?;
         let unknown = || oauth_error("invalid_client", "the client is not registered, or its secret is wrong");
         let client = match self.context.oauth_clients().get(instance, &request.client_id) {
             Ok(client) => client,
@@ -165,22 +188,16 @@ impl Auth {
         if !client.value.verify_secret(&request.client_secret) {
             return Err(unknown());
         }
-        match request.grant_type.as_str() {
-            "authorization_code" => {
-                let scope = self.redeem_authorization_code(instance, request).await?;
-                let refresh = self.issue_token(instance, Audience::Refresh, &client.id, &scope)?;
-                self.token_response(instance, &client.id, scope, Some(refresh))
+        if request.grant_type == "authorization_code" {
+            let scope = self.redeem_authorization_code(instance, request).await?;
+            let refresh = self.issue_token(instance, Audience::Refresh, &client.id, &scope)?;
+            return self.token_response(instance, &client.id, scope, Some(refresh));
+        }
+        match self.verify_token(instance, &request.refresh_token) {
+            Ok(Claims { aud: Audience::Refresh, sub, scope, .. }) if sub == client.id => {
+                self.token_response(instance, &client.id, scope, None)
             }
-            "refresh_token" => match self.verify_token(instance, &request.refresh_token) {
-                Ok(Claims { aud: Audience::Refresh, sub, scope, .. }) if sub == client.id => {
-                    self.token_response(instance, &client.id, scope, None)
-                }
-                _ => Err(oauth_error("invalid_grant", "the refresh token is not valid")),
-            },
-            other => Err(oauth_error(
-                "unsupported_grant_type",
-                format!("the grant_type '{other}' is not supported; use authorization_code or refresh_token"),
-            )),
+            _ => Err(oauth_error("invalid_grant", "the refresh token is not valid")),
         }
     }
 

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::OauthClients;
 use crate::{Error, Result};
 use konnector_documents::doctype::OAUTH_CLIENTS;
+use konnector_documents::document::check_document_id;
 use konnector_documents::instance::Instance;
 use konnector_documents::principal::Audience;
 use konnector_documents::random::random_secret;
@@ -154,7 +155,9 @@ impl OauthClients {
     ///
     /// [`Error::NotFound`], with the message that Cozy's clients look for, if it is unknown or was deleted.
     pub fn get(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
-        self.context.core.load(&doc_ref(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
+        let not_found = || Error::NotFound("Client not found".to_owned());
+        check_document_id(id).map_err(|_| not_found())?;
+        self.context.core.load(&doc_ref(instance, id))?.ok_or_else(not_found)
     }
 
     /// Returns the client to which a registration token belongs.

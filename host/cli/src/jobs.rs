@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::client::{ApiClient, Connection, encode_segment, flatten};
 use crate::error::Result;
-use crate::follow;
 use crate::output::{Output, Rows, cell, date, note, print_json_line, to_printable};
 use crate::receipt;
+use crate::{accounts, follow, konnectors};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -79,6 +79,10 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             output.show(&job, || note(&format!("job {} is {}", cell(job.get("id")), cell(job.get("state")))));
         }
         Command::Push { slug, account, no_follow } => {
+            konnectors::check_installed(&session, &slug).await?;
+            if let Some(account) = &account {
+                accounts::read(&session, account).await?;
+            }
             let mut arguments = json!({ "konnector": slug });
             if let (Some(account), Some(members)) = (account, arguments.as_object_mut()) {
                 members.insert("account".to_owned(), json!(account));

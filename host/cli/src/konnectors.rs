@@ -127,6 +127,22 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(ExitCode::SUCCESS)
 }
 
+/// Rejects the slug of a konnector that is not installed, because a job that names it can only fail. If the token may
+/// not read konnectors, the server decides.
+pub async fn check_installed(session: &ApiClient, slug: &str) -> Result<()> {
+    match session.find(&format!("konnectors/{}", encode_segment(slug))).await {
+        Ok(None) => Err(not_installed(slug)),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
+fn not_installed(slug: &str) -> Error {
+    Error::failed(
+        format!("{slug} is not installed"),
+        format!("list the konnectors with `konnector konnectors ls`, or run `konnector konnectors install {slug}`"),
+    )
+}
+
 /// Warns if the operator's limits are lower than those that a konnector requests.
 fn warn_clamped_limits(konnector: &Value) {
     for (limit, clamped) in konnector.get("limits_cut").and_then(Value::as_object).into_iter().flatten() {
@@ -180,12 +196,7 @@ async fn trigger_of(session: &ApiClient, slug: &str, account: Option<&str>) -> R
             format!("choose one with --account: {}", accounts.join(", ")),
         )),
         (None, _) if session.find(&format!("konnectors/{}", encode_segment(slug))).await?.is_none() => {
-            Err(Error::failed(
-                format!("{slug} is not installed"),
-                format!(
-                    "list the konnectors with `konnector konnectors ls`, or run `konnector konnectors install {slug}`"
-                ),
-            ))
+            Err(not_installed(slug))
         }
         (None, _) => Err(Error::failed(
             match account {

@@ -10,13 +10,12 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::accounts;
 use crate::client::{ApiClient, Connection, encode_segment, flatten, flatten_list};
 use crate::error::Result;
-use crate::follow;
-use crate::output::{Output, Rows, cell, date, done, note, to_printable};
+use crate::output::{Output, Rows, advice, cell, date, done, note, to_printable, warning};
+use crate::{accounts, follow, konnectors};
 use arguments::{ScheduleArguments, TriggerSettings};
-use describe::{describe, describe_schedule};
+use describe::{describe, describe_schedule, is_overdue};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -115,6 +114,7 @@ async fn add(
     schedule: ScheduleArguments,
     settings: TriggerSettings,
 ) -> Result<()> {
+    konnectors::check_installed(session, slug).await?;
     if let Some(account) = account {
         accounts::read(session, account).await?;
     }
@@ -150,6 +150,10 @@ async fn add(
     output.show(&trigger, || {
         let sentence = describe(&trigger, Utc::now());
         done(&to_printable(&format!("added trigger {}: {sentence}", cell(trigger.get("id")))));
+        if is_overdue(&trigger, Utc::now()) {
+            warning("the date is in the past, so the trigger runs now");
+            advice("to run it later, add a trigger with a later date");
+        }
         if let Some(address) = webhook(&trigger) {
             note(&format!("anyone who knows this URL can call the webhook: {address}"));
         }

@@ -5,6 +5,7 @@ use konnector_query::{Direction, Plan, Projection, Query, QueryBudget, QueryErro
 use konnector_store::{Document, MAX_PAGE_BYTES, approximate_size};
 use serde_json::{Value, json};
 
+use crate::cursor;
 use crate::document::check_readable;
 use crate::handles::Documents;
 use crate::instance::Instance;
@@ -71,7 +72,9 @@ impl Documents {
             Plan::ById(id) => return self.find_by_id(instance, doctype, &query, &id),
             Plan::FullScan(direction) => (ScanOrder::Ids, direction),
             Plan::Index { index, range, direction } => {
-                let Some(candidate) = candidates.get(index) else { return Err(QueryError::NoIndex.into()) };
+                let Some(candidate) = candidates.get(index) else {
+                    return Err(QueryError::NoIndex { fields: Vec::new() }.into());
+                };
                 if let Some(partial) = &candidate.partial {
                     selector = selector.and(Selector::parse(partial)?);
                 }
@@ -108,6 +111,11 @@ impl Documents {
             found => found?,
         };
         let examined = u64::from(found.is_some());
+        let list = format!("scan/{doctype}/_id");
+        let is_bookmark = |bookmark: &String| cursor::decode(&list, bookmark).as_deref() == Some(id);
+        if query.bookmark.as_ref().is_some_and(|bookmark| !is_bookmark(bookmark)) {
+            return Err(invalid_bookmark().into());
+        }
         let documents: Vec<Object> = found
             .filter(|_| query.limit > 0 && query.skip == 0 && query.bookmark.is_none())
             .map(|document| {
@@ -122,7 +130,7 @@ impl Documents {
             .flatten()
             .into_iter()
             .collect();
-        let bookmark = if documents.is_empty() { String::new() } else { id.to_owned() };
+        let bookmark = if documents.is_empty() { String::new() } else { cursor::encode(&list, id) };
         Ok(FindPage { documents, limit: query.limit, bookmark, examined, scan_warning: false, truncated: false })
     }
 
@@ -138,10 +146,7 @@ impl Documents {
         let mut walk =
             DocumentScan::new(&self.core, (&instance.id, doctype), way, direction, bookmark).map_err(|error| {
                 match error {
-                    konnector_store::Error::Invalid { .. } => Error::from(QueryError::Field {
-                        name: "bookmark",
-                        expected: "the bookmark of the previous page",
-                    }),
+                    konnector_store::Error::Invalid { .. } => Error::from(invalid_bookmark()),
                     error => error.into(),
                 }
             })?;
@@ -164,9 +169,13 @@ impl Documents {
         let examined = walk.examined();
         let found = (documents.len() + skipped) as u64;
         let wasteful = found > 0 && examined / found > SCAN_WARNING_RATIO;
-        let bookmark = last.map(|place| place.to_string()).unwrap_or_default();
+        let bookmark = last.map(|place| walk.cursor(&place)).unwrap_or_default();
         Ok(FindPage { documents, limit: query.limit, bookmark, examined, scan_warning: wasteful, truncated: cut })
     }
+}
+
+const fn invalid_bookmark() -> QueryError {
+    QueryError::Field { name: "bookmark", expected: "the bookmark of the previous page" }
 }
 
 /// Returns the selected fields of a document if it matches.

@@ -11,6 +11,7 @@ pub mod changes;
 mod check;
 pub mod clock;
 mod core;
+pub mod cursor;
 pub mod design;
 pub mod doctype;
 pub mod document;

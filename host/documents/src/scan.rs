@@ -1,13 +1,12 @@
 //! Scans over the documents of a doctype, by id or along an index.
 
 use std::collections::VecDeque;
-use std::fmt;
 
 use konnector_manifest::Doctype;
 use konnector_query::{Direction, IndexRange};
 use konnector_store::{Document, Index, IndexCursor, IndexHit, InstanceId};
 
-use crate::{Core, Result};
+use crate::{Core, Result, cursor};
 
 /// Number of documents read between two yields.
 const SCAN_BATCH_SIZE: usize = 100;
@@ -20,19 +19,18 @@ pub enum ScanOrder {
     Index(Index, IndexRange),
 }
 
-/// Position of a document in a scan; a later scan continues after it. Opaque as a string.
+/// Position of a document in a scan; a later scan continues after it. [`DocumentScan::cursor`] makes it a string.
 #[derive(Debug, Clone)]
 pub enum ScanCursor {
     Id(String),
     Entry(IndexCursor),
 }
 
-impl fmt::Display for ScanCursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Id(id) => f.write_str(id),
-            Self::Entry(position) => position.fmt(f),
-        }
+/// Returns the name of a scan for its cursors: the doctype and the order.
+fn list_name(doctype: &Doctype, order: &ScanOrder) -> String {
+    match order {
+        ScanOrder::Ids => format!("scan/{doctype}"),
+        ScanOrder::Index(index, _) => format!("scan/{doctype}/{}", index.fields().join("/")),
     }
 }
 
@@ -56,11 +54,11 @@ enum ScanRow {
 }
 
 impl<'a> DocumentScan<'a> {
-    /// Starts after the document named by a cursor, the string form of a [`ScanCursor`].
+    /// Starts after the document of a cursor, which [`DocumentScan::cursor`] returned.
     ///
     /// # Errors
     ///
-    /// [`konnector_store::Error::Invalid`] for a cursor of another order.
+    /// [`konnector_store::Error::Invalid`] for a cursor of another doctype or order, or a made-up one.
     pub fn new(
         core: &'a Core,
         (instance, doctype): (&'a InstanceId, &'a Doctype),
@@ -68,9 +66,14 @@ impl<'a> DocumentScan<'a> {
         direction: Direction,
         cursor: Option<&str>,
     ) -> Result<Self, konnector_store::Error> {
-        let behind = match (&way, cursor) {
+        let invalid = || konnector_store::Error::Invalid {
+            field: "cursor",
+            reason: "it is not a cursor of an earlier page of this query".to_owned(),
+        };
+        let position = cursor.map(|text| cursor::decode(&list_name(doctype, &way), text).ok_or_else(invalid));
+        let behind = match (&way, position.transpose()?) {
             (_, None) => None,
-            (ScanOrder::Ids, Some(id)) => Some(ScanCursor::Id(id.to_owned())),
+            (ScanOrder::Ids, Some(id)) => Some(ScanCursor::Id(id)),
             (ScanOrder::Index(..), Some(position)) => Some(ScanCursor::Entry(position.parse()?)),
         };
         Ok(Self { core, instance, doctype, order: way, direction, after: behind, batch: VecDeque::new(), examined: 0 })
@@ -103,6 +106,16 @@ impl<'a> DocumentScan<'a> {
             if let Some(document) = document {
                 return Ok(Some((document, place)));
             }
+        }
+    }
+
+    /// Returns the cursor of a position in this scan.
+    #[must_use]
+    pub fn cursor(&self, position: &ScanCursor) -> String {
+        let list = list_name(self.doctype, &self.order);
+        match position {
+            ScanCursor::Id(id) => cursor::encode(&list, id),
+            ScanCursor::Entry(position) => cursor::encode(&list, &position.to_string()),
         }
     }
 

@@ -44,6 +44,7 @@ use placement::TreeLocks;
 pub use placement::placement_problem;
 pub use precondition::check_precondition;
 pub use reference::ReferencePage;
+pub use tree::parse_path;
 pub use upload::{NewDirectory, upload_provenance};
 use usage::UsageTracker;
 pub use version::Version;

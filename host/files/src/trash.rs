@@ -36,6 +36,16 @@ impl File {
     }
 }
 
+/// Rejects the directories of every instance that exist forever.
+fn check_may_be_deleted(id: &str) -> Result<()> {
+    if matches!(id, ROOT_ID | TRASH_ID) {
+        let message =
+            "the root directory and the trash cannot be deleted or restored; name a file or directory in them";
+        return Err(Error::BadRequest(message.to_owned()));
+    }
+    Ok(())
+}
+
 impl Files {
     /// Moves a file, or a directory with its contents, to the trash; returns whether it existed outside the trash.
     pub async fn try_trash(&self, instance: &Instance, id: &str) -> Result<bool> {
@@ -81,11 +91,9 @@ impl Files {
         Ok(File { rev: Some(rev), ..changed.pop().ok_or_else(nothing)? })
     }
 
-    /// Returns a file or directory that may be moved.
+    /// Returns a file or directory that may be moved into the trash and out of it.
     fn get_movable(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
-        if matches!(id, ROOT_ID | TRASH_ID) {
-            return Err(Error::BadRequest("the root directory and the trash cannot be moved or renamed".to_owned()));
-        }
+        check_may_be_deleted(id)?;
         let found = self.core.load::<File>(&instance.doc(&FILES, id))?;
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
@@ -184,6 +192,7 @@ impl Files {
     /// [`Error::NotFound`] if the file does not exist; [`Error::PreconditionFailed`] if it was changed since it was
     /// seen; [`Error::BadRequest`] if it is not in the trash; [`Error::Conflict`] if part of it is being changed.
     pub async fn destroy(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
+        check_may_be_deleted(id)?;
         retry_on_conflict(|| async {
             let file = self.get(instance, id)?;
             check_precondition(&file, seen)?;

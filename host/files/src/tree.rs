@@ -22,9 +22,19 @@ pub(crate) fn join_path(path: &str, name: &str) -> String {
 }
 
 /// Returns the names in an absolute path.
-fn parse_path(path: &str) -> Result<Vec<String>> {
-    let names: Vec<String> =
-        path.split('/').filter(|name| !name.is_empty()).map(validate_name).collect::<Result<_>>()?;
+///
+/// # Errors
+///
+/// [`Error::InvalidParameter`] for `Path`, with the reason.
+pub fn parse_path(path: &str) -> Result<Vec<String>> {
+    let invalid_name = |error| match error {
+        Error::InvalidParameter { message, .. } => {
+            Error::InvalidParameter { name: "Path", message: format!("Path: '{path}' is not a valid path: {message}") }
+        }
+        error => error,
+    };
+    let names = path.split('/').filter(|name| !name.is_empty()).map(validate_name);
+    let names: Vec<String> = names.collect::<Result<_>>().map_err(invalid_name)?;
     if !path.starts_with('/') || names.len() > MAX_DEPTH {
         return Err(Error::InvalidParameter {
             name: "Path",

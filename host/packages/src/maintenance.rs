@@ -74,6 +74,19 @@ impl Konnectors {
         Ok(self.context.core.load::<Maintenance>(&doc_ref(slug))?.map(|found| found.value))
     }
 
+    /// Returns whether any instance has the konnector. Maintenance may precede its installation, but a slug that nobody
+    /// has installed may also be mistyped.
+    pub fn is_installed_anywhere(&self, slug: &Slug) -> Result<bool> {
+        for instance in self.context.core.instances().list()? {
+            match self.get(&instance, slug) {
+                Ok(_) => return Ok(true),
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns the maintenance of the konnector named in a job's message, if it applies to the instance.
     pub fn maintenance_for_job(&self, instance: &Instance, message: &Value) -> Result<Option<Maintenance>> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse().ok());

@@ -37,7 +37,7 @@ pub use konnector_accounts::{self as account, AccountTypes, Accounts, account_ty
 pub use konnector_auth::{Auth, OauthClients, PermissionSets, grant, oauth_client, one_time_token, permission, token};
 pub use konnector_documents::stored::Stored;
 pub use konnector_documents::{
-    Documents, Error, Instances, RateLimits, Realtime, Result, changes, clock, design, doctype, document, find,
+    Documents, Error, Instances, RateLimits, Realtime, Result, changes, clock, cursor, design, doctype, document, find,
     instance, offload, principal, random, rate, realtime, revalidating_cache, stored,
 };
 pub use konnector_files::{self as file, Files};

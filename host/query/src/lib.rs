@@ -22,7 +22,8 @@
 //!
 //! let index = ["vendor".to_owned(), "amount".to_owned()];
 //! assert!(matches!(plan(&selector, None, &[&index])?, Plan::Index { index: 0, .. }));
-//! assert_eq!(plan(&selector, None, &[]), Err(QueryError::NoIndex));
+//! let fields = vec!["amount".to_owned(), "vendor".to_owned()];
+//! assert_eq!(plan(&selector, None, &[]), Err(QueryError::NoIndex { fields }));
 //! # Ok(())
 //! # }
 //! ```
@@ -66,12 +67,25 @@ pub enum QueryError {
         /// Expected value.
         expected: &'static str,
     },
+    /// The query has a field that does not exist.
+    #[error(
+        "{0}: the field is unknown; use selector, fields, sort, limit, skip, bookmark, use_index or execution_stats"
+    )]
+    UnknownField(String),
     /// The query exceeds the budget of one query.
     #[error("the query is too expensive; narrow its selector, or create an index for the fields that it uses")]
     TooExpensive,
     /// No index serves the query.
-    #[error("no matching index found, create an index")]
-    NoIndex,
+    #[error("no matching index found, create an index{}", describe_fields(.fields))]
+    NoIndex {
+        /// Fields that the query constrains or sorts by, of which an index must cover some.
+        fields: Vec<String>,
+    },
+}
+
+/// Continues CouchDB's message, which clients know, with the fields for the index.
+fn describe_fields(fields: &[String]) -> String {
+    if fields.is_empty() { String::new() } else { format!(" on {}", fields.join(", ")) }
 }
 
 /// Maximum number of names in a path. More deeply nested JSON cannot be parsed (serde_json's limit).

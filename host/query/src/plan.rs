@@ -133,7 +133,9 @@ pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> 
     if by_id && constraints.keys().all(FieldPath::is_id) {
         return Ok(Plan::FullScan(direction));
     }
-    Err(QueryError::NoIndex)
+    let sorted: &[FieldPath] = sort.map_or(&[], |sort| &sort.fields);
+    let others = constraints.keys().filter(|field| !sorted.contains(field) && !field.is_id());
+    Err(QueryError::NoIndex { fields: sorted.iter().chain(others).map(ToString::to_string).collect() })
 }
 
 /// Returns how well an index serves the query, and which part of it, or `None` if it does not.
@@ -178,7 +180,7 @@ mod tests {
             Ok(Plan::Index { index, .. }) => Some(index),
             Ok(Plan::ById(_) | Plan::FullScan(_)) => Some(usize::MAX),
             Err(error) => {
-                assert_eq!(error, QueryError::NoIndex);
+                assert!(matches!(error, QueryError::NoIndex { .. }), "{error}");
                 None
             }
         }

@@ -14,6 +14,25 @@ const MAX_LIMIT: usize = 1_000;
 const MAX_FIELDS: usize = 1_000;
 const MAX_SORT_FIELDS: usize = 32;
 
+/// Fields of CouchDB's `_find`.
+const FIELDS: [&str; 15] = [
+    "allow_fallback",
+    "bookmark",
+    "conflicts",
+    "execution_stats",
+    "fields",
+    "limit",
+    "partition",
+    "r",
+    "selector",
+    "skip",
+    "sort",
+    "stable",
+    "stale",
+    "update",
+    "use_index",
+];
+
 /// A parsed `_find` query.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -36,12 +55,16 @@ pub struct Query {
 }
 
 impl Query {
-    /// Parses a body. Unknown fields are ignored, as CouchDB ignores those of other versions.
+    /// Parses a body. Like CouchDB, rejects unknown fields, because a query without a mistyped `limit` or `sort` returns
+    /// other documents. Fields that only tune CouchDB's cluster have no effect.
     ///
     /// # Errors
     ///
     /// If the query is invalid; the error names the field.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, QueryError> {
+        if let Some(unknown) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            return Err(QueryError::UnknownField(unknown.clone()));
+        }
         let Some(Value::Object(selector)) = body.get("selector") else {
             return Err(QueryError::Selector("it is missing or not an object; {} selects all documents".to_owned()));
         };

@@ -18,6 +18,7 @@ use konnector_store::Error as StoreError;
 use super::folder::{RunFolder, path_segments};
 use super::{RunContext, to_capability_error, to_denied_error};
 use content::RunContent;
+use konnector_documents::cursor;
 use konnector_documents::doctype::FILES;
 use konnector_files::{self, File, FileKind, sanitize_name};
 use upload::RunUpload;
@@ -287,12 +288,16 @@ impl Files for RunFiles {
             }
             None => return Ok(Listing { entries: Vec::new(), next_cursor: None }),
         };
+        let list = format!("files/{}", directory.id);
+        let invalid = || CapabilityError::Invalid("cursor: it does not come from a page of this folder".to_owned());
+        let start = cursor.map(|text| cursor::decode(&list, &text).ok_or_else(invalid)).transpose()?;
         let children = scope
             .domain
             .files()
-            .children(&scope.instance, &directory.id, cursor.as_deref(), limit)
+            .children(&scope.instance, &directory.id, start.as_deref(), limit)
             .map_err(to_capability_error)?;
-        let next = children.last().filter(|_| children.len() == limit).map(|last| last.name.clone());
+        let last = children.last().filter(|_| children.len() == limit);
+        let next = last.map(|last| cursor::encode(&list, &last.name));
         let mut entries = Vec::new();
         for file in &children {
             if scope

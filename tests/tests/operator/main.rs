@@ -10,6 +10,7 @@
 mod access;
 mod maintenance;
 mod registry;
+mod unknown_names;
 
 use std::path::Path;
 

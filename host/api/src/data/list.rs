@@ -7,7 +7,7 @@ use aide::axum::routing::get_with;
 use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::Verb;
-use konnector_platform::Platform;
+use konnector_platform::{Platform, cursor};
 use serde_json::{Value, json};
 
 use super::{execution_stats, parse_doctype, to_json};
@@ -31,8 +31,8 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/_normal_docs", normal)
 }
 
-/// `GET /data/:type/_normal_docs`. A bookmark is the id of the last document of the previous page; the last page has
-/// an empty bookmark. A page of large documents has fewer of them than requested.
+/// `GET /data/:type/_normal_docs`. A bookmark is the cursor of the last document of a page; the last page has an empty
+/// bookmark. A page of large documents has fewer of them than requested.
 async fn normal_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -46,8 +46,9 @@ async fn normal_docs(
     let skip = params.number("skip")?.unwrap_or_default();
     let Caller { instance, principal } = &caller;
     let total = platform.documents().count(instance, principal, &doctype).await?;
-    let bookmark = params.get_non_empty("bookmark");
-    let start = platform.documents().skip(instance, &doctype, bookmark, skip).await?;
+    let list = format!("documents/{doctype}");
+    let bookmark = params.cursor("bookmark", &list)?;
+    let start = platform.documents().skip(instance, &doctype, bookmark.as_deref(), skip).await?;
     // The list ends within the skipped documents, because fewer documents exist than are to be skipped.
     let page = if limit == 0 || (start.is_none() && skip > 0) {
         None
@@ -57,7 +58,8 @@ async fn normal_docs(
     let (documents, next) = page.map_or_else(Default::default, |page| (page.documents, page.next));
     let rows: Vec<Value> = documents.into_iter().map(|document| Value::Object(to_json(&doctype, document))).collect();
     let returned = rows.len();
-    let mut response = json!({ "rows": rows, "total_rows": total, "bookmark": next.unwrap_or_default() });
+    let bookmark = next.map(|next| cursor::encode(&list, &next)).unwrap_or_default();
+    let mut response = json!({ "rows": rows, "total_rows": total, "bookmark": bookmark });
     if let Some(members) = response.as_object_mut().filter(|_| params.flag("execution_stats", false)) {
         members.insert("execution_stats".to_owned(), execution_stats(total as u64, returned, started));
     }

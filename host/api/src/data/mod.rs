@@ -96,8 +96,13 @@ fn check_id(id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Rejects a document whose special fields have the wrong type. If they were treated as absent, the request would make
-/// a different kind of change.
+/// Fields that begin with `_` and are ignored in a document: Cozy's type, and fields that `CouchDB` adds to the documents
+/// it returns, which clients send back.
+const IGNORED_FIELDS: [&str; 6] =
+    ["_type", "_revisions", "_revs_info", "_conflicts", "_deleted_conflicts", "_local_seq"];
+
+/// Rejects a document whose special fields are unknown or have the wrong type. If they were treated as absent, the
+/// request would lose data or make a different kind of change.
 fn check_special_fields(body: &Map) -> Result<(), ApiError> {
     for (name, expected) in [("_id", "a string"), ("_rev", "a string"), ("_deleted", "true or false")] {
         let is_valid = match (name, body.get(name)) {
@@ -110,7 +115,23 @@ fn check_special_fields(body: &Map) -> Result<(), ApiError> {
             return Err(ApiError::document(StatusCode::BAD_REQUEST, "doc_validation", reason));
         }
     }
-    Ok(())
+    let is_unknown = |(name, value): &(&String, &Value)| match name.as_str() {
+        "_id" | "_rev" | "_deleted" => false,
+        // An empty list of attachments loses nothing.
+        "_attachments" => value.as_object().is_none_or(|attachments| !attachments.is_empty()),
+        name => name.starts_with('_') && !IGNORED_FIELDS.contains(&name),
+    };
+    match body.iter().find(is_unknown) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let advice = if name == "_attachments" {
+                "attachments are not supported; save a file under /files"
+            } else {
+                "names that begin with _ belong to the database; use another name"
+            };
+            Err(ApiError::document(StatusCode::BAD_REQUEST, "doc_validation", format!("{name}: {advice}")))
+        }
+    }
 }
 
 /// Like `check_special_fields`, for routes that cannot delete.

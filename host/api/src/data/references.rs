@@ -5,10 +5,10 @@ use aide::axum::routing::get_with;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
-use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::document::check_readable;
 use konnector_platform::file::{Reference, ReferencePage};
+use konnector_platform::{Platform, cursor};
 use konnector_store::Map;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -84,8 +84,9 @@ async fn list(
 ) -> Result<PlainJson, ApiError> {
     let reference = authorized_reference(&platform, &caller, [Verb::Get, Verb::Get], name, id)?;
     let limit = params.number("page[limit]")?.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE);
-    let page =
-        platform.files().referring_files(&caller.instance, &reference, params.get_non_empty("page[cursor]"), limit)?;
+    let list = format!("references/{}/{}", reference.doctype, reference.id);
+    let start = params.cursor("page[cursor]", &list)?;
+    let page = platform.files().referring_files(&caller.instance, &reference, start.as_deref(), limit)?;
     let ReferencePage { files, next, total } = page;
     let data: Vec<Value> = files.iter().map(|file| json!({ "type": *FILES, "id": file })).collect();
     let mut links = Map::new();
@@ -96,7 +97,7 @@ async fn list(
             "/data/{}/{}/relationships/references?page[limit]={limit}&page[cursor]={}{}",
             reference.doctype,
             encode(&reference.id),
-            encode(&next),
+            cursor::encode(&list, &next),
             include.unwrap_or_default()
         );
         links.insert("next".to_owned(), json!(address));

@@ -20,15 +20,22 @@ pub fn with_couch_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>)
 async fn render(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<ApiError>() {
-        Some(failure) => {
-            let body = body(&failure).to_string();
-            let mut response = failure.respond("application/json", body);
-            // Final, so that no outer layer rewrites it.
-            response.extensions_mut().remove::<ApiError>();
-            response
-        }
+        Some(failure) => self::response(failure),
         None => response,
     }
+}
+
+/// Returns the response for an error, which no outer layer rewrites.
+pub fn response(failure: ApiError) -> Response {
+    let body = body(&failure).to_string();
+    let mut response = failure.respond("application/json", body);
+    response.extensions_mut().remove::<ApiError>();
+    response
+}
+
+/// Returns whether the errors of a path have this format, for layers outside of [`with_couch_errors`].
+pub fn is_couch_path(path: &str) -> bool {
+    path.starts_with("/data/")
 }
 
 fn body(failure: &ApiError) -> Value {

@@ -240,7 +240,8 @@ const fn query_error_name(error: &QueryError) -> &'static str {
         QueryError::Selector(_) => "invalid_selector",
         QueryError::Sort(_) => "unsupported_mixed_sort",
         QueryError::Field { .. } | QueryError::TooExpensive => "bad_request",
-        QueryError::NoIndex => "no_index",
+        QueryError::UnknownField(_) => "invalid_key",
+        QueryError::NoIndex { .. } => "no_index",
     }
 }
 
@@ -305,7 +306,7 @@ mod tests {
             (foreign.into(), 422),
             (Error::PreconditionFailed { name: "If-Match", message: "x".to_owned() }, 412),
             (Error::BadRequest("x".to_owned()), 400),
-            (QueryError::NoIndex.into(), 400),
+            (QueryError::NoIndex { fields: Vec::new() }.into(), 400),
             (Error::Manifest(syntax), 400),
             (Error::Manifest(web_app), 400),
             (Error::Manifest(doctype), 403),

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
+use konnector_platform::cursor;
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::{File, FileKind, ROOT_ID, TRASH_ID, TRASH_PATH};
 use konnector_platform::instance::Instance;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -58,23 +58,29 @@ pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Res
 }
 
 /// The requested page of a list of children.
-#[derive(Debug, Clone, Copy)]
-struct PageRequest<'a> {
+#[derive(Debug, Clone)]
+struct PageRequest {
     limit: usize,
     /// The name after which the page begins.
-    cursor: Option<&'a str>,
+    start: Option<String>,
     /// Number of children to skip from there.
     skip: usize,
 }
 
-impl<'a> PageRequest<'a> {
-    fn parse(params: &'a Params) -> Result<Self, ApiError> {
+impl PageRequest {
+    /// Parses the page of a directory's children.
+    fn parse(params: &Params, directory: &str) -> Result<Self, ApiError> {
         Ok(Self {
             limit: params.number("page[limit]")?.unwrap_or(DEFAULT_CHILDREN_PAGE_SIZE).clamp(1, MAX_CHILDREN_PAGE_SIZE),
-            cursor: params.get_non_empty("page[cursor]"),
+            start: params.cursor("page[cursor]", &children_list(directory))?,
             skip: params.number("page[skip]")?.unwrap_or_default(),
         })
     }
+}
+
+/// Returns the name of a list of children for its cursors.
+fn children_list(directory: &str) -> String {
+    format!("files/{directory}")
 }
 
 /// A page of the children of a directory.
@@ -86,22 +92,16 @@ struct ChildrenPage {
 }
 
 impl ChildrenPage {
-    /// Reads a page. The cursor of the next page is the name of the last child. As in Cozy, the root does not list the
+    /// Reads a page. The cursor of the next page is that of the last child. As in Cozy, the root does not list the
     /// trash. The duration depends on the size of the directory, so the threads that serve connections do not read it.
-    async fn read(
-        platform: &Platform,
-        caller: &Caller,
-        directory: &str,
-        page: PageRequest<'_>,
-    ) -> Result<Self, ApiError> {
+    async fn read(platform: &Platform, caller: &Caller, directory: &str, page: PageRequest) -> Result<Self, ApiError> {
         let (reader, instance, id) = (platform.clone(), Arc::clone(&caller.instance), directory.to_owned());
-        let PageRequest { limit, cursor, skip } = page;
-        let cursor = cursor.map(str::to_owned);
+        let PageRequest { limit, start, skip } = page;
         let listed =
-            client_threads().run(move || FilePage::read(&reader, &instance, &id, cursor.as_deref(), skip, limit));
+            client_threads().run(move || FilePage::read(&reader, &instance, &id, start.as_deref(), skip, limit));
         let FilePage { children, total, has_more } = listed.await?;
         let next = children.last().filter(|_| has_more).map(|last| {
-            let cursor = utf8_percent_encode(&last.name, NON_ALPHANUMERIC);
+            let cursor = cursor::encode(&children_list(directory), &last.name);
             format!("/files/{directory}/relationships/contents?page[limit]={limit}&page[cursor]={cursor}")
         });
         let resources = children.iter().map(|child| resource(platform, caller, child)).collect::<Result<_, _>>()?;
@@ -167,7 +167,7 @@ impl FilePage {
 }
 
 async fn to_document(platform: &Platform, caller: &Caller, file: &File) -> Result<Document, ApiError> {
-    to_paged_document(platform, caller, file, PageRequest { limit: DEFAULT_CHILDREN_PAGE_SIZE, cursor: None, skip: 0 })
+    to_paged_document(platform, caller, file, PageRequest { limit: DEFAULT_CHILDREN_PAGE_SIZE, start: None, skip: 0 })
         .await
 }
 
@@ -176,7 +176,7 @@ async fn to_paged_document(
     platform: &Platform,
     caller: &Caller,
     file: &File,
-    page: PageRequest<'_>,
+    page: PageRequest,
 ) -> Result<Document, ApiError> {
     let resource = resource(platform, caller, file)?;
     if file.kind == FileKind::File {
@@ -207,13 +207,13 @@ async fn show(
 ) -> Result<Document, ApiError> {
     let file = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
     access::check_content(&platform, &caller, &file).await?;
-    to_paged_document(&platform, &caller, &file, PageRequest::parse(&params)?).await
+    to_paged_document(&platform, &caller, &file, PageRequest::parse(&params, &file.id)?).await
 }
 
 async fn show_by_path(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
     let file = access::find_by_path_parameter(&platform, &caller, Verb::Get, &params)?;
     access::check_content(&platform, &caller, &file).await?;
-    to_paged_document(&platform, &caller, &file, PageRequest::parse(&params)?).await
+    to_paged_document(&platform, &caller, &file, PageRequest::parse(&params, &file.id)?).await
 }
 
 async fn list_children(
@@ -227,6 +227,6 @@ async fn list_children(
         return Err(ApiError::bad_request(format!("'{}' is a file, not a directory", directory.name)));
     }
     let ChildrenPage { resources, total, next } =
-        ChildrenPage::read(&platform, &caller, &id, PageRequest::parse(&params)?).await?;
+        ChildrenPage::read(&platform, &caller, &id, PageRequest::parse(&params, &id)?).await?;
     Ok(Document::list(resources).with_count(total).next(next))
 }

@@ -99,7 +99,7 @@ fn parse_patch(attributes: &mut Attributes) -> Result<FilePatch, ApiError> {
     };
     let favorite = object(attributes.take("cozyMetadata"), "cozyMetadata")?
         .and_then(|mut members| members.shift_remove("favorite"));
-    Ok(FilePatch {
+    let patch = FilePatch {
         name: attributes.take_string("name")?,
         dir_id: attributes.take_string("dir_id")?,
         tags: attributes.take_strings("tags")?,
@@ -108,7 +108,14 @@ fn parse_patch(attributes: &mut Attributes) -> Result<FilePatch, ApiError> {
         favorite: flag(favorite, "cozyMetadata")?,
         created_at: date(attributes.take_string("created_at")?, "created_at")?,
         updated_at: date(attributes.take_string("updated_at")?, "updated_at")?,
-    })
+    };
+    if patch == FilePatch::default() {
+        return Err(ApiError::bad_request(
+            "attributes: there is nothing to change; set name, dir_id, tags, executable, metadata, \
+             cozyMetadata.favorite, created_at, updated_at, move_to_trash or permanent_delete",
+        ));
+    }
+    Ok(patch)
 }
 
 /// Returns the value of `trashedBy` for a caller.
@@ -143,8 +150,13 @@ pub async fn list_trash(
 ) -> Result<Document, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Get, TRASH_ID)?;
     let limit = params.number("page[limit]")?.unwrap_or(TRASH_PAGE_SIZE).clamp(1, TRASH_PAGE_SIZE);
-    let children =
-        ChildrenPage::read(&platform, &caller, TRASH_ID, PageRequest { limit, ..PageRequest::parse(&params)? }).await?;
+    let children = ChildrenPage::read(
+        &platform,
+        &caller,
+        TRASH_ID,
+        PageRequest { limit, ..PageRequest::parse(&params, TRASH_ID)? },
+    )
+    .await?;
     Ok(Document::list(children.resources).with_count(children.total).next(
         children.next.map(|next| next.replace("/files/io.cozy.files.trash-dir/relationships/contents", "/files/trash")),
     ))

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{FILES, UPLOAD_METADATA};
-use konnector_platform::file::{File, FileKind, NewContent, ROOT_ID, WrittenContent};
+use konnector_platform::file::{File, FileKind, NewContent, ROOT_ID, WrittenContent, parse_path};
 
 use super::{access, parameters, to_document};
 use crate::error::ApiError;
@@ -54,19 +54,22 @@ async fn create_directory(
 ) -> Result<File, ApiError> {
     let instance = &caller.instance;
     if let Some(path) = params.get_non_empty("Path") {
-        let (parent, name) = path
-            .trim_end_matches('/')
-            .rsplit_once('/')
-            .ok_or_else(|| ApiError::parameter("Path", format!("Path: '{path}' does not begin with /")))?;
-        access::check_create_path(platform, caller, parent)?;
-        let parent = if parent.is_empty() { "/" } else { parent };
+        let mut names = parse_path(path)?;
+        let name = names.pop().ok_or_else(|| {
+            ApiError::request(
+                StatusCode::CONFLICT,
+                "Path: the root directory exists already; name a directory below it",
+            )
+        })?;
+        let parent = format!("/{}", names.join("/"));
+        access::check_create_path(platform, caller, &parent)?;
         let parent = match params.flag("Recursive", false) {
-            true => platform.files().ensure_directory(instance, parent).await?,
-            false => platform.files().get_by_path(instance, parent)?,
+            true => platform.files().ensure_directory(instance, &parent).await?,
+            false => platform.files().get_by_path(instance, &parent)?,
         };
         return Ok(platform
             .files()
-            .create_directory_with(instance, &parent.id, parameters::new_directory(caller, params, headers, name)?)
+            .create_directory_with(instance, &parent.id, parameters::new_directory(caller, params, headers, &name)?)
             .await?);
     }
     let parent = platform.files().writable_directory(instance, dir_id);

@@ -97,7 +97,9 @@ async fn patch(
     mut attributes: Attributes,
 ) -> Result<Document, ApiError> {
     let version = access::find_version(&platform, &caller, Verb::Patch, &id, &rev)?;
-    let tags = attributes.take_strings("tags")?.unwrap_or_default();
+    // Without this check, a mistyped attribute would remove the tags.
+    let missing = || ApiError::attribute("tags", "tags: the attribute is missing; set it to the new tags, or to []");
+    let tags = attributes.take_strings("tags")?.ok_or_else(missing)?;
     let version = platform.files().tag_version(&caller.instance, &version.id, &tags).await?;
     Ok(Document::one(resource(&version)?))
 }

@@ -72,8 +72,8 @@ pub enum RealtimeError {
     InvalidToken,
     /// The token does not permit reading documents of this doctype.
     Forbidden(String),
-    /// The doctype is missing or not valid.
-    InvalidDoctype,
+    /// The doctype is not valid, or missing if it is empty.
+    InvalidDoctype(String),
     /// The websocket has too many topics; contains the maximum.
     TooManyTopics(usize),
 }
@@ -97,9 +97,14 @@ impl RealtimeError {
             Self::Forbidden(doctype) => {
                 ("403 Forbidden", "forbidden", format!("The application can't subscribe to {doctype}"))
             }
-            Self::InvalidDoctype => {
+            Self::InvalidDoctype(doctype) if doctype.is_empty() => {
                 ("404 Page Not Found", "page not found", "The type parameter is mandatory for SUBSCRIBE".to_owned())
             }
+            Self::InvalidDoctype(doctype) => (
+                "404 Page Not Found",
+                "page not found",
+                format!("type: '{doctype}' is not a valid doctype; send one such as io.cozy.bills"),
+            ),
             Self::TooManyTopics(max) => (
                 "429 Too Many Requests",
                 "too many requests",

@@ -35,7 +35,8 @@ impl Subscriptions {
 
     /// Adds a topic, if the rules permit reading its documents.
     pub fn add(&mut self, topic: Topic) -> Result<(), RealtimeError> {
-        let doctype: Doctype = topic.doctype.parse().map_err(|_| RealtimeError::InvalidDoctype)?;
+        let doctype: Doctype =
+            topic.doctype.parse().map_err(|_| RealtimeError::InvalidDoctype(topic.doctype.clone()))?;
         if !self.may_read(&doctype, topic.id.as_deref()) {
             return Err(RealtimeError::Forbidden(topic.doctype));
         }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
+use konnector_platform::cursor;
 use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
@@ -28,6 +29,8 @@ use crate::openapi::{Describe as _, SchemaKind};
 const MAX_JOBS: usize = 50;
 /// Number of triggers that are read at once for a list, and maximum number on a page.
 const PAGE_SIZE: usize = 200;
+/// Name of the list of triggers for its cursors.
+const CURSOR_LIST: &str = "triggers";
 
 /// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
@@ -173,7 +176,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     };
     // Cozy has no pages here; without a limit all triggers are returned.
     let limit = params.number("page[limit]")?.map(|limit| limit.clamp(1, PAGE_SIZE));
-    let mut after = params.get_non_empty("page[cursor]").map(str::to_owned);
+    let mut after = params.cursor("page[cursor]", CURSOR_LIST)?;
     let (mut resources, mut next) = (Vec::new(), None);
     'pages: loop {
         let page =
@@ -190,14 +193,16 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         }
         after = Some(last_id);
     }
-    let next = next.map(|cursor| {
+    let next = next.map(|last: String| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for (name, list) in [("Worker", &workers), ("Type", &kinds)] {
             if !list.is_empty() {
                 query.append_pair(name, &list.join(","));
             }
         }
-        query.append_pair("page[limit]", &limit.unwrap_or(PAGE_SIZE).to_string()).append_pair("page[cursor]", &cursor);
+        query
+            .append_pair("page[limit]", &limit.unwrap_or(PAGE_SIZE).to_string())
+            .append_pair("page[cursor]", &cursor::encode(CURSOR_LIST, &last));
         format!("/jobs/triggers?{}", query.finish())
     });
     Ok(Document::list(resources).next(next))

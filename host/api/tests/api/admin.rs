@@ -228,6 +228,7 @@ async fn a_list_of_instances_has_pages() {
     );
     let next = first["links"]["next"].as_str().expect("a next page");
     let second = admin.send(TestRequest::get(next)).await.json();
+    assert_eq!(admin.send(TestRequest::get("/instances?page[cursor]=zzz")).await.status, 400);
     assert_eq!((&second["data"][0]["attributes"]["domain"], &second["links"]), (&json!("bob.example"), &json!({})));
     assert_eq!(admin.send(TestRequest::get("/instances?page[limit]=no")).await.json()["meta"]["count"], 2);
 }

@@ -217,6 +217,34 @@ async fn a_code_belongs_to_its_client_and_to_who_began() {
 }
 
 #[tokio::test]
+async fn an_incomplete_request_of_a_client_gets_the_names_of_rfc_6749() {
+    let api = Api::new().await;
+    let client = register(&api).await;
+    let id = text(&client, "client_id");
+    let long = "x".repeat(20_000);
+    let cases: [(&[(&str, &str)], &str); 10] = [
+        (&[], "invalid_request"),
+        (&[("client_id", id)], "invalid_request"),
+        (&[("grant_type", "foo")], "unsupported_grant_type"),
+        (&[("grant_type", "authorization_code"), ("code", "x")], "invalid_request"),
+        (&[("grant_type", "authorization_code"), ("client_id", id)], "invalid_request"),
+        (&[("grant_type", "refresh_token"), ("client_id", id)], "invalid_request"),
+        (&[("grant_type", "refresh_token"), ("refresh_token", "x"), ("client_id", id)], "invalid_client"),
+        (&[("grant_type", "refresh_token"), ("refresh_token", "x"), ("client_id", "_a")], "invalid_client"),
+        (&[("grant_type", "refresh_token"), ("refresh_token", "x"), ("client_id", "\u{0}")], "invalid_client"),
+        (&[("grant_type", "refresh_token"), ("refresh_token", "x"), ("client_id", &*long)], "invalid_client"),
+    ];
+    for (form, error) in cases {
+        let response = api.send(TestRequest::post("/auth/access_token").form(form)).await;
+        assert_eq!((response.status, &response.json()["error"]), (400, &json!(error)), "{form:?}: {response}");
+    }
+    let page = api.send(TestRequest::get("/auth/authorize")).await;
+    assert!(page.status == 400 && page.text().contains("client_id: the parameter is missing"), "{page}");
+    let page = api.send(query("/auth/authorize", &authorization_parameters(&client, &[("client_id", "\u{0}")]))).await;
+    assert!(page.status == 400 && page.text().contains("client_id: no client has the id"), "{page}");
+}
+
+#[tokio::test]
 async fn a_registration_is_read_and_changed_by_its_client() {
     let api = Api::new().await;
     let client = register(&api).await;

@@ -266,7 +266,7 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
     insta::assert_snapshot!(reasons.join("\n"), @r#"
     query_parse_error: the parameter descending must be true or false, not 'yes'
     query_parse_error: the parameter include_docs must be true or false, not '1'
-    bad_request: the parameter limit must be a number, not 'many'
+    bad_request: limit: 'many' is not valid; expected a whole number of at least 0
     query_parse_error: update_seq: this parameter is not supported; omit it
     query_parse_error: group_level: this parameter is not supported; omit it
     query_parse_error: keys: the value is not a list of ids, such as ["one", "two"]
@@ -327,6 +327,8 @@ async fn special_fields_of_the_wrong_type_change_nothing() {
         document("_deleted", json!(1)),
         document("_rev", json!(5)),
         document("_id", json!(5)),
+        document("_foo", json!(5)),
+        document("_attachments", json!({ "a.pdf": { "data": "Zm9v" } })),
     ];
     let count = wrong.len();
     let response = api
@@ -338,7 +340,12 @@ async fn special_fields_of_the_wrong_type_change_nothing() {
         count,
         "{response}"
     );
-    for body in [document("_deleted", json!(true)), document("_deleted", json!("true")), document("_rev", json!(5))] {
+    for body in [
+        document("_deleted", json!(true)),
+        document("_deleted", json!("true")),
+        document("_rev", json!(5)),
+        document("_foo", json!(5)),
+    ] {
         let rejected = api.send(TestRequest::put("/data/io.cozy.things/one").token(&token).json(&body)).await;
         assert_eq!(rejected.status, 400, "{rejected}");
     }

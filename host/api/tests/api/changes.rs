@@ -186,12 +186,12 @@ async fn d8_only_known_parameters_are_taken() {
     insta::assert_snapshot!(rejections.join("\n"), @r#"
     the parameter feed must be normal, not 'continuous'
     the parameter style must be main_only or all_docs, not 'not_a_valid_style'
-    the parameter limit must be a number, not 'not_a_number'
+    limit: 'not_a_number' is not valid; expected a whole number of at least 0
     the parameter 'inlcude_docs' is unknown; the parameters of _changes are _nonce, bearer_token, descending, feed, heartbeat, include_docs, limit, seq_interval, since, style, timeout
     the parameter include_docs must be true or false, not 'yes'
     the parameter filter requires POST with doc_ids in the body
     invalid since: "soon" is not a valid position; use the last_seq of an earlier response, or 0 for all changes
-    the parameter heartbeat must be a number, not 'x'
+    heartbeat: 'x' is not valid; expected a whole number of at least 0
     "#);
 }
 

@@ -19,6 +19,7 @@ async fn d1_d2_d3_documents_are_created_and_read() {
     let token = api.token("*");
     put(&api, "with%2Fslash", json!({ "amount": 12 })).await;
     let calls = [
+        TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1, "_type": "io.cozy.bills" })),
         TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1, "_private": true })),
         TestRequest::post("/data/io.cozy.never.used/").token(&token).json(&json!({ "amount": 1 })),
         TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "_id": "mine" })),
@@ -182,6 +183,7 @@ async fn d10_documents_of_a_type_are_listed_in_pages() {
     let calls = [
         list("io.cozy.bills/_normal_docs?limit=2"),
         list("io.cozy.bills/_normal_docs?limit=2&skip=2"),
+        list("io.cozy.bills/_normal_docs?limit=2&bookmark=sF4O_2GcYg"),
         list("io.cozy.bills/_normal_docs?limit=2&bookmark=b"),
         list("io.cozy.bills/_normal_docs?limit=1&execution_stats=true"),
         list("io.cozy.empty/_normal_docs"),

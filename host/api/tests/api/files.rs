@@ -65,6 +65,52 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
     assert_eq!(names, (0..35).map(|number| format!("{number:02} & more")).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_cursor_that_comes_from_no_page_of_the_list_is_refused() {
+    let api = Api::new().await;
+    for name in ["One/a", "One/b", "Two/a", "Two/b"] {
+        api.platform.files().ensure_directory(&api.alice, &format!("/{name}")).await.expect("a directory");
+    }
+    let token = api.token("*");
+    let contents = async |path: &str| {
+        let directory = api.send(TestRequest::get(&format!("/files/metadata?Path={path}")).token(&token)).await.json();
+        format!("/files/{}/relationships/contents", directory["data"]["id"].as_str().expect("an id"))
+    };
+    let (one, two) = (contents("/One").await, contents("/Two").await);
+    let page = api.send(TestRequest::get(&format!("{one}?page[limit]=1")).token(&token)).await.json();
+    let next = page["links"]["next"].as_str().expect("a next page");
+    let cursor = next.split_once("page[cursor]=").expect("a cursor").1;
+    assert_eq!(api.send(TestRequest::get(next).token(&token)).await.status, 200);
+    let lists = [
+        one.as_str(),
+        &two,
+        "/files/trash",
+        &format!("/files/{ROOT_ID}"),
+        "/files/metadata?Path=/One",
+        "/jobs/triggers",
+        "/jobs/triggers?page[limit]=1",
+        "/permissions/doctype/io.cozy.files/shared-by-link",
+        "/data/io.cozy.photos.albums/1/relationships/references",
+    ];
+    for path in lists {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        for wrong in ["zzz", "a", cursor].into_iter().filter(|wrong| path != one || *wrong != cursor) {
+            let call = TestRequest::get(&format!("{path}{joint}page[cursor]={wrong}")).token(&token);
+            let response = api.send(call).await;
+            assert!(response.status == 400 && response.text().contains("page[cursor]: "), "{path} {wrong}: {response}");
+        }
+    }
+    // A query without an index continues after an id.
+    for (path, body) in [
+        ("/data/io.cozy.bills/_find", json!({ "selector": {}, "bookmark": "zzz" })),
+        ("/data/io.cozy.bills/_find", json!({ "selector": { "_id": "a" }, "bookmark": "zzz" })),
+        ("/files/_find", json!({ "selector": {}, "bookmark": "zzz" })),
+    ] {
+        let response = api.send(TestRequest::post(path).token(&token).json(&body)).await;
+        assert!(response.status == 400 && response.text().contains("bookmark: "), "{path} {body}: {response}");
+    }
+}
+
 /// Requests of `statById` in cozy-client.
 #[tokio::test]
 async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {

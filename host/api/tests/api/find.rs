@@ -102,6 +102,22 @@ async fn queries_are_answered_in_the_order_of_their_index() {
 }
 
 #[tokio::test]
+async fn a_misspelt_field_of_a_query_is_refused() {
+    let api = bills().await;
+    for (field, path) in [("lmit", "/data/io.cozy.bills/_find"), ("sorts", "/files/_find")] {
+        let query = json!({ "selector": {}, field: 5 });
+        let refused = api.send(TestRequest::post(path).token(&api.token("*")).json(&query)).await;
+        assert!(
+            refused.status == 400 && refused.text().contains(&format!("{field}: the field is unknown")),
+            "{refused}"
+        );
+    }
+    // Clients of CouchDB send these.
+    let known = json!({ "selector": {}, "conflicts": false, "r": 1, "stable": true, "update": true, "limit": 1 });
+    assert_eq!(post(&api, "_find", known).await["docs"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn a_bookmark_leads_to_the_next_page() {
     let api = bills().await;
     post(&api, "_index", json!({ "index": { "fields": ["n"] } })).await;

@@ -116,7 +116,7 @@ async fn j18_an_invalid_job_never_reaches_its_worker() {
     POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job must be an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
     POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): options: timeout is the string "long"; expected a non-negative integer; set max_exec_count and timeout (in seconds) to whole numbers
     POST /jobs/queue/konnector → 400 Bad Request: the body is not valid JSON: EOF while parsing an object at line 1 column 1
-    POST /jobs/queue/konnector → 400 Bad Request: JSON input is malformed or is missing mandatory fields
+    POST /jobs/queue/konnector → 400 Bad Request: JSON input is malformed or is missing mandatory fields; send {"data": {"attributes": {…}}}
     "#);
 }
 

@@ -24,12 +24,17 @@ async fn an_operator_begins_lists_and_ends_maintenances() {
         "slug": "bank", "type": "konnector", "maintenance_activated": true, "level": "stack", "maintenance_options": {
             "flag_short_maintenance": true, "messages": { "en": { "short_message": "soon" } }, "flag_infra_maintenance": true,
         },
+        "installed": true,
     });
     let resource = json!({ "type": "io.cozy.konnectors.maintenance", "id": "bank", "attributes": attributes, "meta": {}, "links": {} });
     assert_eq!(list, json!({ "data": [resource], "links": {}, "meta": { "count": 1 } }));
     assert_eq!(admin(&api, TestRequest::put("/konnectors/maintenance/bank").attributes(json!({}))).await.status, 204);
     let list = admin(&api, TestRequest::get("/konnectors/maintenance?Context=default")).await.json();
     assert_eq!(list["data"][0]["attributes"]["maintenance_options"], json!({ "flag_infra_maintenance": true }));
+    assert_eq!(admin(&api, TestRequest::put("/konnectors/maintenance/anew").attributes(json!({}))).await.status, 204);
+    let list = admin(&api, TestRequest::get("/konnectors/maintenance")).await.json();
+    assert_eq!((&list["data"][0]["id"], &list["data"][0]["attributes"]["installed"]), (&json!("anew"), &json!(false)));
+    assert_eq!(admin(&api, TestRequest::delete("/konnectors/maintenance/anew")).await.status, 204);
     assert_eq!(admin(&api, TestRequest::delete("/konnectors/maintenance/bank")).await.status, 204);
     assert_eq!(admin(&api, TestRequest::delete("/konnectors/maintenance/bank")).await.status, 404);
     assert_eq!(admin(&api, TestRequest::get("/konnectors/maintenance")).await.json()["data"], json!([]));

@@ -80,6 +80,7 @@ async fn p4_a_share_is_made_of_what_its_maker_has() {
     ] {
         let response = share(&api, &narrow, "?codes=code", requested.clone()).await;
         assert_eq!(response.status, status, "{requested}: {response}");
+        assert!(!response.text().contains("manifest"), "{requested}: {response}");
     }
     let larger = share(&api, &narrow, "?codes=code", json!({ "a": { "type": "io.cozy.bills" } })).await;
     insta::assert_snapshot!(larger, @r#"

@@ -115,6 +115,8 @@ async fn j8_an_invalid_instant_is_rejected() {
     let calls = [
         json!({ "type": "@at", "arguments": "garbage" }),
         json!({ "type": "@in", "arguments": "garbage" }),
+        json!({ "type": "@every", "arguments": "1ms" }),
+        json!({ "type": "@every", "arguments": "0s" }),
         json!({ "type": "@cron", "arguments": "0 0 0 * * 7" }),
         json!({ "type": 1 }),
         json!({ "worker": "none" }),
@@ -122,6 +124,8 @@ async fn j8_an_invalid_instant_is_rejected() {
     insta::assert_snapshot!(api.summary(calls.map(|attributes| post(&token, attributes))).await, @r"
     POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is not an RFC 3339 date such as 2026-11-20T08:00:00Z: premature end of input
     POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is not a valid duration; write numbers with units, for example 1h30m or 90s, at most 100 years
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/arguments): arguments: the interval '1ms' is shorter than a second; use 1s or more
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/arguments): arguments: the interval '0s' is shorter than a second; use 1s or more
     POST /jobs/triggers → 400 Bad Request: Trigger unparsable: the crontab cannot be read: '7' is not a valid day of week: use 0 to 6 or a name
     POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/type): the attribute type must be a string
     POST /jobs/triggers → 404 Not Found: there is no worker 'none'; use konnector

@@ -270,6 +270,79 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     assert_eq!(saved.len(), 1, "what is over is forgotten");
 }
 
+#[tokio::test]
+async fn an_error_names_the_parameter_and_the_operation() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let path = |path: &str| TestRequest::post(&format!("/files/?Type=directory&{path}")).token(&token);
+    let calls = [
+        path("Path=/one/../two"),
+        path("Path=/one/../two&Recursive=true"),
+        path("Path=/one/.."),
+        path("Path=one"),
+        path("Path=/"),
+        TestRequest::get("/files/metadata?Path=/../x").token(&token),
+        TestRequest::delete(&format!("/files/{ROOT_ID}")).token(&token),
+        TestRequest::delete("/files/trash/io.cozy.files.trash-dir").token(&token),
+        TestRequest::get("/files/trash?page[limit]=-1").token(&token),
+    ];
+    insta::assert_snapshot!(api.summary(calls).await, @r"
+    POST /files/?Type=directory&Path=/one/../two → 422 Invalid Parameter (Path): Path: '/one/../two' is not a valid path: a file name must not be empty, '.' or '..'
+    POST /files/?Type=directory&Path=/one/../two&Recursive=true → 422 Invalid Parameter (Path): Path: '/one/../two' is not a valid path: a file name must not be empty, '.' or '..'
+    POST /files/?Type=directory&Path=/one/.. → 422 Invalid Parameter (Path): Path: '/one/..' is not a valid path: a file name must not be empty, '.' or '..'
+    POST /files/?Type=directory&Path=one → 422 Invalid Parameter (Path): 'one' is not a valid path: it must begin with / and have at most 32 levels
+    POST /files/?Type=directory&Path=/ → 409 Conflict: Path: the root directory exists already; name a directory below it
+    GET /files/metadata?Path=/../x → 422 Invalid Parameter (Path): Path: '/../x' is not a valid path: a file name must not be empty, '.' or '..'
+    DELETE /files/io.cozy.files.root-dir → 400 Bad Request: the root directory and the trash cannot be deleted or restored; name a file or directory in them
+    DELETE /files/trash/io.cozy.files.trash-dir → 400 Bad Request: the root directory and the trash cannot be deleted or restored; name a file or directory in them
+    GET /files/trash?page[limit]=-1 → 400 Bad Request: page[limit]: '-1' is not valid; expected a whole number of at least 0
+    ");
+}
+
+#[tokio::test]
+async fn a_patch_without_a_known_attribute_changes_nothing() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let file = upload(&api, "", "Name=a.txt", "foo").await;
+    let path = format!("/files/{}", id(&file));
+    for attributes in
+        [json!({}), json!({ "nme": "b.txt" }), json!({ "name": null }), json!({ "cozyMetadata": { "favrite": true } })]
+    {
+        let refused = api.send(TestRequest::patch(&path).token(&token).attributes(attributes.clone())).await;
+        assert!(refused.status == 400 && refused.text().contains("nothing to change"), "{attributes}: {refused}");
+    }
+    let unchanged = api.send(TestRequest::get(&path).token(&token)).await.json();
+    assert_eq!(unchanged["data"]["meta"]["rev"], file["meta"]["rev"]);
+    // Clients send all attributes of a file back, of which some cannot be changed.
+    let known = json!({ "name": "b.txt", "md5sum": "x", "class": "text" });
+    assert_eq!(api.send(TestRequest::patch(&path).token(&token).attributes(known)).await.status, 200);
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf_8_is_refused_and_not_replaced() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let file = upload(&api, "", "Name=a.txt", "foo").await;
+    let calls = [
+        TestRequest::post("/files/?Type=directory&Name=%ff%fe").token(&token),
+        TestRequest::post("/files/?Type=file&Name=b%ff.txt").token(&token).text("foo"),
+        TestRequest::post("/files/?Type=directory&Path=/%c3").token(&token),
+        TestRequest::post(&format!("/files/{}/copy?Name=%ff", id(&file))).token(&token),
+        TestRequest::get("/files/%ff").token(&token),
+        TestRequest::get("/jobs/%ff").token(&token),
+    ];
+    insta::assert_snapshot!(api.summary(calls).await, @r"
+    POST /files/?Type=directory&Name=%ff%fe → 400 Bad Request: Name: the parameter is not valid UTF-8; encode it as UTF-8
+    POST /files/?Type=file&Name=b%ff.txt → 400 Bad Request: Name: the parameter is not valid UTF-8; encode it as UTF-8
+    POST /files/?Type=directory&Path=/%c3 → 400 Bad Request: Path: the parameter is not valid UTF-8; encode it as UTF-8
+    POST /files/<id>/copy?Name=%ff → 400 Bad Request: Name: the parameter is not valid UTF-8; encode it as UTF-8
+    GET /files/%ff → 400 Bad Request: path: the path of the request is not valid UTF-8; encode it as UTF-8
+    GET /jobs/%ff → 400 Bad Request: path: the path of the request is not valid UTF-8; encode it as UTF-8
+    ");
+    let below_data = api.send(TestRequest::put("/data/io.cozy.bills/%ff").token(&token).json(&json!({}))).await;
+    assert_eq!((below_data.status, &below_data.json()["error"]), (400, &json!("bad_request")), "{below_data}");
+}
+
 /// Names that look alike are equal, however a client composes them.
 #[tokio::test]
 async fn names_are_composed() {

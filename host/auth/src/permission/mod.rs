@@ -79,6 +79,19 @@ impl PermissionSet {
     }
 }
 
+/// Parses the rules of a request.
+///
+/// # Errors
+///
+/// [`Error::Forbidden`] for a doctype that no rule may name, as for a manifest; [`Error::BadRequest`] otherwise. The
+/// message names the field.
+pub fn parse_rules(rules: &Object) -> Result<Permissions> {
+    Permissions::from_manifest(rules).map_err(|error| {
+        let message = error.to_string();
+        if error.is_doctype() { Error::Forbidden(message) } else { Error::BadRequest(message) }
+    })
+}
+
 /// Rejects a set that is too large, because the whole set is read at each request that uses it.
 fn check_size(rules: &Permissions) -> Result<()> {
     let (count, values) = (rules.rules().len(), rules.rules().iter().map(|rule| rule.values.len()).sum::<usize>());

@@ -6,7 +6,7 @@ use konnector_store::Changes;
 use serde_json::Value;
 
 use super::share::{LARGER_SET_MESSAGE, NOT_PARENT_MESSAGE};
-use super::{PermissionSet, PermissionSetKind, check_size, doc_ref, not_found};
+use super::{PermissionSet, PermissionSetKind, check_size, doc_ref, not_found, parse_rules};
 use crate::PermissionSets;
 use crate::{Error, Result};
 use konnector_documents::instance::Instance;
@@ -34,7 +34,7 @@ impl PermissionSets {
     /// # Errors
     ///
     /// [`Error::Forbidden`] for rules that the caller does not have, for another caller's share, and for holders of a
-    /// share; [`Error::NotFound`] if the set does not exist; [`Error::Manifest`] for an invalid rule.
+    /// share; [`Error::NotFound`] if the set does not exist; as [`parse_rules`] for an invalid rule.
     pub async fn patch(
         &self,
         instance: &Instance,
@@ -98,7 +98,7 @@ fn is_empty_rule(rule: &Value) -> bool {
 /// Returns the rules to add.
 fn added_rules(rules: &Object) -> Result<Permissions> {
     let added = rules.iter().filter(|(_, rule)| !is_empty_rule(rule));
-    let added = Permissions::from_manifest(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?;
+    let added = parse_rules(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?;
     check_size(&added)?;
     Ok(added)
 }

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Connection, encode_segment, flatten_list};
 use crate::error::{Error, Result};
-use crate::output::{Output, Rows, cell, done, note};
+use crate::output::{Output, Rows, cell, done, note, warning};
+
+/// Path of the list of maintenances in the admin API.
+const PATH: &str = "konnectors/maintenance";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -52,7 +55,7 @@ fn message(argument: &str) -> Result<(String, String), &'static str> {
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
     let admin = connection.admin()?;
-    let path = |slug: &str| format!("konnectors/maintenance/{}", encode_segment(slug));
+    let path = |slug: &str| format!("{PATH}/{}", encode_segment(slug));
     match command {
         Command::On { slug, short, no_manual_exec, message } => {
             // Clients show the short message in lists and the long one next to the konnector.
@@ -65,8 +68,12 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 "messages": messages,
             });
             admin.send_json(Method::PUT, &path(&slug), &json!({ "data": { "attributes": attributes } })).await?;
+            let all = flatten_list(&admin.json(Method::GET, PATH, &[]).await?);
             output.show(&json!({ "slug": slug, "maintenance_options": attributes }), || {
                 done(&format!("{slug} is in maintenance on all instances"));
+                if !is_installed(&all, &slug) {
+                    warning(&format!("no instance has the konnector '{slug}'; check its slug"));
+                }
                 note(&format!("end it with: konnector konnectors maintenance off {slug}"));
             });
         }
@@ -78,7 +85,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
         Command::Ls { registries } => {
             let query: &[_] = if registries { &[("Context", "default")] } else { &[] };
-            let all = flatten_list(&admin.json(Method::GET, "konnectors/maintenance", query).await?);
+            let all = flatten_list(&admin.json(Method::GET, PATH, query).await?);
             let mut rows = Rows::new(["slug", "set by", "manual runs", "message"]);
             for maintenance in &all {
                 rows.row(row(maintenance));
@@ -87,6 +94,12 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
     }
     Ok(())
+}
+
+/// Returns whether an instance has the konnector; an older server does not say.
+fn is_installed(maintenances: &[Value], slug: &str) -> bool {
+    let maintenance = maintenances.iter().find(|maintenance| cell(maintenance.get("slug")) == slug);
+    maintenance.and_then(|maintenance| maintenance.get("installed")).and_then(Value::as_bool).unwrap_or(true)
 }
 
 /// Makes a row of the table. The level `stack` is Cozy's word for the operator's maintenance.
@@ -111,6 +124,17 @@ fn row(maintenance: &Value) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_konnector_that_no_instance_has_is_not_installed() {
+        let maintenances = [
+            json!({ "slug": "bank", "installed": true }),
+            json!({ "slug": "bnk", "installed": false }),
+            json!({ "slug": "old" }),
+        ];
+        let installed = ["bank", "bnk", "old", "unknown"].map(|slug| is_installed(&maintenances, slug));
+        assert_eq!(installed, [true, false, true, true]);
+    }
 
     #[test]
     fn a_message_has_a_language() {

@@ -11,10 +11,10 @@ pub struct ScheduleArguments {
     /// Crontab: minutes, hours, days, months, weekdays; the first of six fields is seconds.
     #[arg(long, value_name = "CRONTAB")]
     cron: Option<String>,
-    /// Interval between runs: 1h30m.
+    /// Interval between runs, at least 1s: 1h30m.
     #[arg(long, value_name = "DURATION")]
     every: Option<String>,
-    /// Once, at this date: 2027-01-31T08:00:00+01:00.
+    /// Once, at this date: 2027-01-31T08:00:00+01:00. With a date in the past, it runs at once.
     #[arg(long, value_name = "DATE")]
     at: Option<String>,
     /// Once, after this duration.

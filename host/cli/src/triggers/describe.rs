@@ -69,6 +69,12 @@ pub fn describe(trigger: &Value, now: DateTime<Utc>) -> String {
     sentence
 }
 
+/// Returns whether a trigger has a date in the past, at which it cannot run.
+pub fn is_overdue(trigger: &Value, now: DateTime<Utc>) -> bool {
+    let date = || DateTime::parse_from_rfc3339(cell(trigger.get("arguments")).trim()).ok();
+    cell(trigger.get("type")) == "@at" && date().is_some_and(|date| date < now)
+}
+
 /// Formats the remaining time in its largest unit.
 fn time_until(next: DateTime<Utc>, now: DateTime<Utc>) -> String {
     match (next - now).num_seconds() {
@@ -155,6 +161,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_a_date_in_the_past_is_overdue() {
+        let now = "2026-11-20T12:00:00Z".parse().expect("a date");
+        for (kind, arguments, expected) in [
+            ("@at", "2020-01-01T00:00:00Z", true),
+            ("@at", "2026-11-20T13:30:00+02:00", true),
+            ("@at", "2026-11-20T12:00:01Z", false),
+            ("@cron", "@every 1h", false),
+            ("@in", "1h", false),
+        ] {
+            assert_eq!(is_overdue(&json!({ "type": kind, "arguments": arguments }), now), expected, "{arguments}");
+        }
+    }
 
     #[test]
     fn schedules_read_as_sentences() {

@@ -1,5 +1,7 @@
 //! The stored document of a trigger, and its indexes.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
 use konnector_store::{Changes, Links, Rev};
@@ -20,6 +22,9 @@ use konnector_documents::instance::Instance;
 pub(super) const BY_ACCOUNT: &str = "triggers.account";
 /// Index from a document type to the triggers that wait for its events: `<doctype>/<trigger>`.
 pub(super) const BY_DOCTYPE: &str = "triggers.event";
+
+/// Minimum interval of an `@every` trigger, which counts whole seconds.
+const MIN_EVERY: Duration = Duration::from_secs(1);
 
 /// The indexes of triggers.
 pub const INDEXES: [&str; 2] = [BY_ACCOUNT, BY_DOCTYPE];
@@ -73,6 +78,19 @@ impl Trigger {
         Err(Error::InvalidAttribute {
             name: "time_zone",
             message: format!("the crontab \"{}\" already names a time zone; omit one of the two", self.arguments),
+        })
+    }
+
+    /// Rejects an interval below a second, because intervals count whole seconds. Cozy's crontabs accept `@every 1ms`
+    /// and run once a second; those do so here, too.
+    pub(super) fn check_interval(&self) -> Result<()> {
+        let is_too_short = |interval: GoDuration| interval.as_duration() < MIN_EVERY;
+        if self.kind != "@every" || !self.arguments.parse().is_ok_and(is_too_short) {
+            return Ok(());
+        }
+        Err(Error::InvalidAttribute {
+            name: "arguments",
+            message: format!("arguments: the interval '{}' is shorter than a second; use 1s or more", self.arguments),
         })
     }
 

@@ -106,6 +106,7 @@ impl Triggers {
             trigger.check_time_zone()?;
         }
         let plan = trigger.plan(instance)?;
+        trigger.check_interval()?;
         match plan {
             // Always the worker of the client's jobs, regardless of the requested one.
             TriggerPlan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),

@@ -43,7 +43,7 @@ impl RunDocuments {
         while let Some((document, position)) = scan.next().await.map_err(to_query_error)? {
             let wanted = matches(query, &document) && self.may_read(doctype, &document);
             if wanted && page.push(to_guest_document(document)) {
-                return Ok(Page { documents: page.documents, next_cursor: Some(position.to_string()) });
+                return Ok(Page { documents: page.documents, next_cursor: Some(scan.cursor(&position)) });
             }
         }
         Ok(Page { documents: page.documents, next_cursor: None })

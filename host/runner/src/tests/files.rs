@@ -33,6 +33,21 @@ async fn names(files: &RunFiles, folder: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_cursor_is_valid_for_its_folder_only() {
+    let run = TestRun::unrestricted().await;
+    let files = run.files();
+    for name in ["one/a", "one/b", "two/a", "two/b"] {
+        files.ensure_folder(name).await.unwrap();
+    }
+    let next = files.list_folder("one", 1, None).await.unwrap().next_cursor;
+    assert_eq!(files.list_folder("one", 1, next.clone()).await.unwrap().entries.len(), 1);
+    for (folder, cursor) in [("two", next), ("one", Some("a".to_owned()))] {
+        let refused = files.list_folder(folder, 1, cursor).await;
+        assert!(matches!(refused, Err(CapabilityError::Invalid(_))), "{folder}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_open_file_is_one_content() {
     let run = TestRun::unrestricted().await;
     let files = run.files();
