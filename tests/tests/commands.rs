@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use demo_vendor::{Vendor, VendorHandle, VendorOptions};
 use konnector_tests::bundle;
 use konnector_tests::client::TestClient;
-use konnector_tests::server::{TestServer, example_binary};
+use konnector_tests::server::{TestServer, example_binary, run_command};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -141,6 +141,32 @@ async fn a_vendor_that_is_down_is_tried_again() {
     assert_eq!(job["state"], "errored", "{job:#}");
     assert!(job["error"].as_str().expect("a code").starts_with("VENDOR_DOWN"), "{job:#}");
     assert!(job["next_attempt_at"].is_string(), "{job:#}");
+}
+
+/// `konnector run` has neither a schedule nor a server that could try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_without_a_server_promises_no_retry_and_no_schedule() {
+    let vendor = vendor().await;
+    let data = tempfile::tempdir().expect("a folder");
+    let folder = data.path().join("bundle");
+    bundle::write_for_vendor(&folder, "plain101", vendor.url(), |_| {});
+    let run = |password: &str| {
+        let login = format!("login={}", demo_vendor::DEFAULT_LOGIN);
+        let password = format!("password={password}");
+        let path = folder.to_str().expect("UTF-8");
+        let run =
+            ["run", path, "--allow-address", "127.0.0.1", "--field", login.as_str(), "--field", password.as_str()];
+        run_command(data.path(), &run).json["job"].clone()
+    };
+    let rejected = run("wrong");
+    assert_eq!(rejected["error"], "LOGIN_FAILED", "{rejected:#}");
+    let message = rejected["error_message"].as_str().expect("a sentence");
+    assert!(message.ends_with("Correct them in the account."), "{message}");
+    vendor.control().set(|switches| switches.maintenance = true);
+    let down = run(demo_vendor::DEFAULT_PASSWORD);
+    assert!(down["error"].as_str().expect("a code").starts_with("VENDOR_DOWN"), "{down:#}");
+    assert!(!down["error_message"].as_str().expect("a sentence").contains("retried"), "{down:#}");
+    assert_eq!(down["next_attempt_at"], Value::Null, "{down:#}");
 }
 
 #[tokio::test]

@@ -298,10 +298,10 @@ async fn a_full_disk_fails_sync_and_is_otherwise_logged() {
     let (log, job) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
     insta::assert_snapshot!(log, @r#"
     info: write /files/small.txt fits: ""
-    warn: /files: the limit on storage has been reached
+    warn: /files: no storage space is left
     error: /files/much.bin was not saved when it was closed: No space left on device
     info: write much /files/much.bin: Uncategorized
-    warn: /files: the limit on storage has been reached
+    warn: /files: no storage space is left
     info: sync much /files/much.bin: StorageFull
     info: size /files/much.bin: NotFound
     info: read /files/small.txt: "fits"

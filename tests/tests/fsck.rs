@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+use konnector_tests::bundle;
 use konnector_tests::server::{TestServer, run_command};
 use serde_json::{Value, json};
 
@@ -56,4 +57,27 @@ async fn missing_data_is_found_and_reported() {
     std::fs::rename(&moved, &blob).expect("a file");
     assert_eq!(run_command(data.path(), &["fsck"]).code, Some(0));
     TestServer::start(data.path()).stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncated_component_is_found_without_reading_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(data.path());
+    let client = server.client().await;
+    let manifest = json!({ "name": "Writer", "version": "1.0.0", "type": "konnector", "permissions": {} });
+    let source = bundle::write_guest(&data.path().join("bundle"), "fs_script", &manifest);
+    let (status, body) = client.install("writer", &source).await;
+    assert_eq!(status, 202, "{body}");
+    server.stop();
+    assert_eq!(run_command(data.path(), &["fsck"]).code, Some(0));
+
+    let size = |path: &PathBuf| std::fs::metadata(path).expect("a file").len();
+    let component = files(&data.path().join("store/blobs")).into_iter().max_by_key(size).expect("the component");
+    let shorter = size(&component) - 1;
+    let file = std::fs::OpenOptions::new().write(true).open(&component).expect("a file");
+    file.set_len(shorter).expect("truncated");
+    let found = run_command(data.path(), &["fsck"]);
+    let finding = &found.json["findings"][0];
+    assert_eq!((found.code, finding["kind"].as_str()), (Some(1), Some("content_damaged")), "{found:?}");
+    assert!(finding["advice"].as_str().expect("advice").contains("konnector konnectors update SLUG"), "{finding:#}");
 }

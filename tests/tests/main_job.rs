@@ -161,7 +161,9 @@ async fn a_rejected_password_is_tried_once_until_it_is_corrected() {
     let fixture = BankFixture::with("wrong", |_| {}, &[]).await;
     let job = fixture.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("LOGIN_FAILED")), "{job:#}");
-    assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
+    let message = job["error_message"].as_str().expect("a sentence");
+    let expected = "Correct them in the account. The schedule is paused until you have acted.";
+    assert!(message.ends_with(expected), "{job:#}");
     assert_eq!(fixture.vendor.control().counters().login_attempts_wrong, 1);
 
     // One tick per second; the schedule waits for the user.

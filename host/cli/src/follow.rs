@@ -31,7 +31,7 @@ pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Res
             let code = cell(ended.get("error"));
             let message = cell(ended.get("error_message"));
             eprint_marked(Mark::Failed, &to_printable(&format!("job {id} failed: {code}")));
-            eprint_line(&format!("  {}", to_printable(&message)));
+            eprint_line(&format!("  {}", to_printable(without_code(&code, &message))));
         }
         for problem in ended.get("problems").and_then(Value::as_array).into_iter().flatten() {
             let (item, message) = (cell(problem.get("item")), cell(problem.get("message")));
@@ -42,6 +42,13 @@ pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Res
         }
     });
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the message of a failed job without the error code at its start. The error of a command component is both.
+pub fn without_code<'a>(code: &str, message: &'a str) -> &'a str {
+    let code = code.trim_end_matches('.');
+    let rest = message.strip_prefix(code).and_then(|rest| rest.strip_prefix(". "));
+    rest.filter(|_| !code.is_empty()).unwrap_or(message)
 }
 
 /// Returns time, level and text of a log line, so that the level can be coloured separately.
@@ -199,5 +206,13 @@ mod tests {
         let line =
             json!({ "after_ms": 1234, "level": "info", "message": "saved\u{1b}[2J", "fields": { "count": "3" } });
         assert_eq!(log_line(&line), "   1.234 s  info  saved\u{fffd}[2J count=3");
+    }
+
+    #[test]
+    fn an_error_is_not_printed_twice() {
+        let message = "exit status 1. The konnector has a bug. If this happens again, tell its author.";
+        let rest = "The konnector has a bug. If this happens again, tell its author.";
+        assert_eq!(without_code("exit status 1", message), rest);
+        assert_eq!(without_code("UNKNOWN_ERROR", message), message);
     }
 }

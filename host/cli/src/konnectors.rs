@@ -37,7 +37,7 @@ Examples:
         #[arg(long, value_name = "JSON")]
         parameters: Option<String>,
     },
-    /// Update a konnector from its source, or from another one.
+    /// Update a konnector from its source, or from another one, and name what the new version adds.
     Update {
         /// Slug of the konnector.
         slug: String,

@@ -1,5 +1,7 @@
 //! The manifest of a konnector, which is the file `manifest.konnector` of its bundle.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::field::{self, Field, FieldKind};
@@ -162,11 +164,12 @@ impl Manifest {
                 ));
             }
         }
+        warn_about_rules(&root, &permissions, fields.as_deref().unwrap_or_default(), &mut warnings)?;
         let folders = root.list("folders")?;
         let manifest = Self {
             name: read_name(&root)?,
             slug: read_slug(&root, &mut warnings)?,
-            version: read_version(&root)?,
+            version: read_version(&root, &mut warnings)?,
             component: read_path(&root, "component")?.unwrap_or_else(|| Self::DEFAULT_COMPONENT.to_owned()),
             icon: read_path(&root, "icon")?,
             language: root.string("language")?.map(str::to_owned),
@@ -266,14 +269,82 @@ fn read_name(root: &ObjectReader) -> Result<String, Error> {
 }
 
 /// Reads the version, which must be usable as a directory name for the installed konnector.
-fn read_version(root: &ObjectReader) -> Result<String, Error> {
+fn read_version(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<String, Error> {
     let version = root.required_string("version", r#""version": "1.0.0""#)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
     let starts_well = version.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !starts_well || !version.chars().all(allowed) || version.len() > 128 {
         return Err(invalid(root, "version", r#"write a semantic version, as in "1.0.0" or "2.1.0-beta.3""#));
     }
+    if !is_semantic_version(version) {
+        warnings.push(format!(
+            r#"version: "{version}" is not a semantic version, so no registry can order it; write one as in "1.0.0""#
+        ));
+    }
     Ok(version.to_owned())
+}
+
+/// Returns whether the version begins with three numbers without leading zeros, followed by nothing, `-` or `+` and a
+/// suffix (<https://semver.org>); the characters are checked by the caller.
+fn is_semantic_version(version: &str) -> bool {
+    let (core, suffix) = match version.find(['-', '+']) {
+        Some(at) => version.split_at(at),
+        None => (version, ""),
+    };
+    let is_number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits && (part == "0" || !part.starts_with('0'))
+    };
+    let is_identifier = |part: &str| !part.is_empty() && !part.contains('_');
+    let parts: Vec<&str> = core.split('.').collect();
+    let suffixes = suffix.get(1..).unwrap_or_default();
+    parts.len() == 3
+        && parts.into_iter().all(is_number)
+        && (suffix.is_empty() || suffixes.split(['.', '+']).all(is_identifier))
+}
+
+/// Warns about fields of rules that have no effect, because a misspelt `selector` makes a rule wider than intended, and
+/// about secrets that are bound under a name that no form field has.
+fn warn_about_rules(
+    root: &ObjectReader,
+    permissions: &Permissions,
+    fields: &[Field],
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    const RULE_FIELDS: [&str; 6] = ["type", "verbs", "selector", "values", "secrets", "description"];
+    let Some(rules) = root.object("permissions")? else { return Ok(()) };
+    for (name, rule) in rules.fields() {
+        let members = rule.as_object().into_iter().flat_map(Map::keys);
+        for member in members.filter(|member| !RULE_FIELDS.contains(&member.as_str())) {
+            warnings.push(format!(
+                "permissions.{name}.{member}: this field is unknown and ignored; a rule has type, verbs, selector, values, secrets and description"
+            ));
+        }
+    }
+    let secrets: Vec<&str> = fields.iter().filter(|field| field.secret).map(|field| field.name.as_str()).collect();
+    let bound: BTreeSet<&str> =
+        permissions.rules().iter().flat_map(|rule| &rule.secrets).map(|secret| secret.name.as_str()).collect();
+    // The host stores these two itself for an account that is connected through OAuth.
+    let is_of_oauth = |name: &str| root.get("oauth").is_some() && matches!(name, "access_token" | "refresh_token");
+    for rule in permissions.rules() {
+        for secret in rule.secrets.iter().filter(|secret| !secrets.contains(&secret.name.as_str())) {
+            let name = &secret.name;
+            if is_of_oauth(name) {
+                continue;
+            }
+            let known = if secrets.is_empty() { "has none".to_owned() } else { format!("has {}", secrets.join(", ")) };
+            warnings.push(format!(
+                "permissions.{}.secrets: \"fields\" has no secret field {name} (it {known}); correct the name, unless the konnector itself stores {name} with `secrets.put`",
+                rule.title
+            ));
+        }
+    }
+    for name in secrets.into_iter().filter(|name| !bound.is_empty() && !bound.contains(name)) {
+        warnings.push(format!(
+            r#"fields.{name}: no rule names this secret, but others do, so the host sends it nowhere; add "{name}" to the "secrets" of the rule for its login"#
+        ));
+    }
+    Ok(())
 }
 
 fn read_slug(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<Option<Slug>, Error> {

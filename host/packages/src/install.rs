@@ -60,7 +60,7 @@ pub struct InstallProgress {
 
 /// A checked installation, before the background work.
 pub(super) struct InstallPlan {
-    konnector: Konnector,
+    pub(super) konnector: Konnector,
     manifest: Manifest,
     bundle: Bundle,
     permissions: Permissions,
@@ -153,12 +153,14 @@ impl Konnectors {
             version,
             available_version: None,
             available_changes: Vec::new(),
+            accepted_changes: Vec::new(),
             checksum: hex::encode(Sha256::digest(&bundle.component)),
             created_at: before.as_ref().map_or(now, |before| before.value.created_at),
             updated_at: now,
             error: None,
             reads_secrets: reads_secrets(&info, &bundle.manifest.permissions),
             component: None,
+            component_size: None,
             icon: None,
             icon_checksum: None,
             manifest_fields: members,
@@ -227,12 +229,14 @@ impl Konnectors {
             .prepare(&bundle.component, &self.context.state.settings.cache_dir)
             .await
             .map_err(|error| Error::Component(error.to_string()))?;
+        konnector.component_size = Some(bundle.component.len() as u64);
         konnector.component = Some(self.write_blob(bundle.component).await?);
         if let Some(icon) = bundle.icon {
             konnector.icon_checksum = Some(hex::encode(Sha256::digest(&icon)));
             konnector.icon = Some(self.write_blob(icon).await?);
         }
         konnector.state = goal;
+        let accepted_changes = std::mem::take(&mut konnector.accepted_changes);
         let document = doc_ref(instance, &konnector.slug);
         let mut changes = Changes::new();
         let happened = match &before {
@@ -262,6 +266,7 @@ impl Konnectors {
             self.context.core.delete_blobs(before.value.blobs()).await;
         }
         self.context.core.publish(&document, happened, &konnector);
+        konnector.accepted_changes = accepted_changes;
         Ok(konnector)
     }
 

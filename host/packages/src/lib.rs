@@ -157,6 +157,9 @@ pub struct Konnector {
     /// Additions of that version over the installed one, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub available_changes: Vec<String>,
+    /// Additions over the previous version that this update accepted, a sentence each; only in its events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_changes: Vec<String>,
     /// SHA-256 of the component, hexadecimal.
     pub checksum: String,
     /// Installation time.
@@ -172,6 +175,9 @@ pub struct Konnector {
     /// Blob of the component.
     #[serde(rename = "_component")]
     pub component: Option<BlobId>,
+    /// Size of the component in bytes; `None` if an older version installed it.
+    #[serde(rename = "_component_size", default, skip_serializing_if = "Option::is_none")]
+    pub component_size: Option<u64>,
     /// Blob of the icon.
     #[serde(rename = "_icon", default, skip_serializing_if = "Option::is_none")]
     pub icon: Option<BlobId>,
@@ -184,13 +190,14 @@ pub struct Konnector {
 }
 
 /// Fields of a manifest that the platform sets.
-const MANAGED_FIELDS: [&str; 12] = [
+const MANAGED_FIELDS: [&str; 13] = [
     "slug",
     "state",
     "source",
     "version",
     "available_version",
     "available_changes",
+    "accepted_changes",
     "checksum",
     "created_at",
     "updated_at",
@@ -260,7 +267,7 @@ impl Konnector {
 
     /// Returns the link to the component.
     pub(crate) fn component_link(&self) -> Option<BlobLink> {
-        self.component.map(|blob| BlobLink { blob, size: None, sha256: Some(self.checksum.clone()) })
+        self.component.map(|blob| BlobLink { blob, size: self.component_size, sha256: Some(self.checksum.clone()) })
     }
 
     /// Returns the link to the icon.

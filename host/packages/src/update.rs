@@ -62,23 +62,23 @@ impl Konnectors {
         let Some(fetched) = fetched else { return self.record_available_version(instance, &slug, &source, None).await };
         let info = Sandbox::inspect(&fetched.bundle.component).map_err(|error| Error::Component(error.to_string()))?;
         let offered = ConsentScope::from_manifest(&fetched.bundle.manifest, &info);
-        let growth = self.consent_additions(&offered, &ConsentScope::from_installed(&before.value)?);
-        if !request.permissions_acked && !growth.is_empty() {
+        let growth = offered.additions_over(&ConsentScope::from_installed(&before.value)?);
+        let needs_consent = growth.iter().any(|growth| !self.is_waived(growth));
+        if !request.permissions_acked && needs_consent {
+            let growth = growth.into_iter().filter(|growth| !self.is_waived(growth)).collect();
             return self.record_available_version(instance, &slug, &source, Some((fetched.version, growth))).await;
         }
         let old = before.value.manifest()?;
         let own = &fetched.bundle.manifest.parameters;
         let parameters = parameters.or_else(|| own.clone().or_else(|| old.parameters.clone()));
-        let plan = self.plan_install(slug, source, fetched, parameters, Some(before)).await?;
+        let mut plan = self.plan_install(slug, source, fetched, parameters, Some(before)).await?;
+        plan.konnector.accepted_changes = growth.iter().map(ConsentAddition::to_string).collect();
         self.start_install(instance, plan, KonnectorState::Upgrading).await
     }
 
-    /// Returns what the user must accept before `offered` replaces `installed`, except for the additions that the
-    /// operator waived.
-    fn consent_additions(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<ConsentAddition> {
-        let mut growth = offered.additions_over(installed);
-        growth.retain(|growth| !(growth.is_waivable() && self.context.state.settings.permissions_skip_verification));
-        growth
+    /// Returns whether the operator accepts an addition on behalf of all users.
+    fn is_waived(&self, growth: &ConsentAddition) -> bool {
+        growth.is_waivable() && self.context.state.settings.permissions_skip_verification
     }
 
     /// Leaves the installed version in place, and records the source of the next one and the version that waits for

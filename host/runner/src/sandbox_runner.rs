@@ -70,8 +70,9 @@ impl Runner for SandboxRunner {
             Ok(run) => run,
             Err(verdict) => return Ok(RunResult { failure: Some(verdict), artifacts: RunArtifacts::default() }),
         };
-        let RunOutput { outcome, receipt } = run.execute(cancel).await;
-        let verdict = JobFailure::from_outcome(&outcome).or_else(|| JobFailure::from_lost_files(&receipt));
+        let RunOutput { outcome, receipt, file_quota } = run.execute(cancel).await;
+        let verdict =
+            JobFailure::from_outcome_with_quota(&outcome, file_quota).or_else(|| JobFailure::from_lost_files(&receipt));
         let report = match outcome {
             Outcome::Aborted(AbortReason::LeaseLost) => return Err(Error::StaleLease),
             Outcome::Completed(report) => report,

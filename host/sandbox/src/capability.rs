@@ -18,8 +18,9 @@ pub use tree::{ChildRef, ContentReader, Destination, Draft, Node, Tree, TreeErro
 pub use crate::clock::CpuExhausted;
 use crate::limits::Limits;
 pub use crate::request_cpu::RequestCpuMeter;
-use konnector_egress::Session;
 pub use konnector_egress::{InternalApi, InternalBody, MayContainSecrets};
+use konnector_egress::{Session, text};
+use konnector_manifest::{Limit, Unit};
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
@@ -65,7 +66,7 @@ pub enum CapabilityError {
     #[error("the value is larger than the limit of {0} bytes")]
     TooLarge(u64),
     /// A quota of the user or a limit of the run is exhausted.
-    #[error("the limit on {0} has been reached")]
+    #[error("{0}")]
     QuotaExceeded(QuotaKind),
     /// An argument is not valid; the message names it.
     #[error("{0}")]
@@ -84,23 +85,18 @@ pub enum CapabilityError {
     Internal(String),
 }
 
-/// Kind of the exhausted quota.
+/// Kind of the exhausted quota. Displayed as a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaKind {
     /// Number of bytes in the user's files, limited by the quota of the user, not of the run.
     Storage,
-    /// Number of bytes written to files in this run.
-    FileBytes,
-    /// Number of files in this run.
-    Files,
-    /// Number of documents in this run.
-    Documents,
-    /// Number of unfinished uploads at one time.
-    Uploads,
-    /// Number of files open at one time.
-    OpenFiles,
-    /// Memory of the run, which also holds the metadata of unfinished uploads.
-    Memory,
+    /// A limit of the run that a manifest can raise.
+    Limit {
+        /// The limit.
+        limit: Limit,
+        /// Its value for this run, in bytes or items.
+        value: u64,
+    },
     /// Number of secrets that a run may know, and the number of their bytes.
     Secrets,
     /// Number of questions to the user, and the time spent waiting for answers, in this run.
@@ -109,17 +105,17 @@ pub enum QuotaKind {
 
 impl std::fmt::Display for QuotaKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Storage => "storage",
-            Self::Files => "files",
-            Self::Documents => "documents",
-            Self::FileBytes => "bytes written to files",
-            Self::Uploads => "unfinished uploads",
-            Self::OpenFiles => "open files",
-            Self::Memory => "memory",
-            Self::Secrets => "secrets",
-            Self::Questions => "questions to the user",
-        })
+        match self {
+            Self::Storage => f.write_str("no storage space is left"),
+            Self::Limit { limit, value } => match limit.unit() {
+                Unit::Count | Unit::Seconds => write!(f, "the run's limit {limit} of {value} has been reached"),
+                Unit::KiB | Unit::MiB => {
+                    write!(f, "the run's limit {limit} of {} has been reached", text::ByteSize(*value))
+                }
+            },
+            Self::Secrets => f.write_str("the limit on secrets has been reached"),
+            Self::Questions => f.write_str("the limit on questions to the user has been reached"),
+        }
     }
 }
 

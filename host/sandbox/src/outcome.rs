@@ -8,6 +8,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
 use crate::bindings::exports::konnector::host::run as wit;
+use crate::capability::QuotaKind;
 use crate::clock::CpuExhausted;
 use crate::host::LeaseLost;
 use crate::job::{Failure, Problem, Report, UserAction};
@@ -31,6 +32,8 @@ pub struct RunOutput {
     pub outcome: Outcome,
     /// Resource usage and effects of the run, for every outcome.
     pub receipt: Receipt,
+    /// The first quota for which a write to a file failed. Most programs report that as an I/O error.
+    pub file_quota: Option<QuotaKind>,
 }
 
 /// How a run ended.

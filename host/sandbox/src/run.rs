@@ -196,7 +196,7 @@ impl Run {
             self.program.info().reads_secrets || api.as_ref().is_some_and(|api| api.may_contain_secrets());
         let Context { meter, clock, .. } = &*self.context;
         let receipt = Receipt::new(meter, clock, http.network_usage(), &self.program, reads_secrets);
-        RunOutput { outcome, receipt }
+        RunOutput { outcome, receipt, file_quota: self.context.file_quota() }
     }
 }
 

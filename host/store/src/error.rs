@@ -67,7 +67,7 @@ pub enum Error {
         reason: String,
     },
     /// Stored bytes differ from the bytes that were written.
-    #[error("{what} is damaged ({reason}); run konnector fsck, or restore the last backup")]
+    #[error("{what} is damaged ({reason}); run konnector fsck --deep, or restore the last backup")]
     Corrupt {
         /// Description of the damaged entry or file.
         what: String,

@@ -88,7 +88,7 @@ mod tests {
     fn damage_is_reported_with_the_name_of_the_entry() {
         let mut bytes = encode(name, &"content").unwrap();
         bytes[7] ^= 1;
-        insta::assert_snapshot!(decode::<String>(name, &bytes).unwrap_err(), @"the entry is damaged (checksum 21cd1a43 instead of 87ba11f7); run konnector fsck, or restore the last backup");
+        insta::assert_snapshot!(decode::<String>(name, &bytes).unwrap_err(), @"the entry is damaged (checksum 21cd1a43 instead of 87ba11f7); run konnector fsck --deep, or restore the last backup");
     }
 
     #[test]

@@ -83,12 +83,12 @@ async fn a_download_keeps_to_the_limits() {
     download(&mut environment, &["bill.pdf", "bill.pdf"]).await;
     insta::assert_snapshot!(environment.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes SaveOutcome::Created
-    Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files has been reached"))
+    Info: bill.pdf: DownloadError::File(Error::LimitReached("the run's limit files of 1 has been reached"))
     "#);
 
     let mut environment = FakeEnvironment::with_limits(|limits| limits.file_bytes = 50_000);
     download(&mut environment, &["bill.pdf"]).await;
-    insta::assert_snapshot!(environment.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files has been reached"))"#);
+    insta::assert_snapshot!(environment.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the run's limit file_mib of 48 KiB has been reached"))"#);
     assert!(environment.files.stored.lock().unwrap().is_empty());
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use konnector_sandbox::capability::QuotaKind;
 use konnector_sandbox::{Outcome, Report, RunOutput};
 use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::fakes::tree::FakeTree;
@@ -173,17 +174,35 @@ async fn tmp_is_held_to_its_quota() {
     let environment = environment();
     let output = run(&guest("fs_flood"), json!({}), &environment).await;
     insta::assert_snapshot!(environment.log(), @r#"
-    Warn: /tmp is full: the total size of its files would exceed the limit of the run
+    Warn: /tmp: the run's limit scratch_mib of 32 MiB has been reached
     Info: 1 GiB: Some(Os { code: 29, kind: Uncategorized, message: "I/O error" }) after 33554432 bytes
     Info: reading goes on: Ok(33554432)
-    Warn: /tmp is full: the total size of its files would exceed the limit of the run
+    Warn: /tmp: the run's limit scratch_mib of 32 MiB has been reached
     Info: a hole of 1 TiB: Err(Os { code: 29, kind: Uncategorized, message: "I/O error" })
-    Info: a length of 1 TiB: Err(Os { code: 51, kind: StorageFull, message: "No space left on device" })
+    Warn: /tmp: the run's limit scratch_mib of 32 MiB has been reached
+    Info: a length of 1 TiB: Err(Os { code: 19, kind: QuotaExceeded, message: "Quota exceeded" })
     Info: a hole of 30 MiB: Ok(())
-    Info: 10^6 files: Some(Os { code: 51, kind: StorageFull, message: "No space left on device" }) after 10000
+    Warn: /tmp: the run's limit scratch_files of 10000 has been reached
+    Info: 10^6 files: Some(Os { code: 19, kind: QuotaExceeded, message: "Quota exceeded" }) after 10000
     Info: room for one more: Ok(())
     "#);
     insta::assert_snapshot!(sentence(&output), @"the konnector has more than 2048 resources (files, streams, timers, uploads) open at one time; drop those that are no longer needed");
+}
+
+#[tokio::test]
+async fn a_limit_on_the_content_of_files_is_the_runs_and_not_the_users() {
+    let environment = FakeEnvironment {
+        tree: Some(Arc::new(FakeTree::with_capacity(100 << 20))),
+        ..FakeEnvironment::with_limits(|limits| limits.file_bytes = 5 << 20)
+    };
+    let script = json!([["sync much", "/files/much.bin"]]);
+    let output = run(&guest("fs_script"), json!({ "script": script }), &environment).await;
+    insta::assert_snapshot!(environment.log(), @r"
+    Warn: /files: the run's limit file_mib of 5 MiB has been reached
+    Info: sync much /files/much.bin: QuotaExceeded
+    ");
+    let quota = QuotaKind::Limit { limit: konnector_manifest::Limit::FileContent, value: 5 << 20 };
+    assert_eq!(output.file_quota, Some(quota));
 }
 
 #[tokio::test]
@@ -268,7 +287,8 @@ async fn files_can_be_written_in_any_order() {
     completed(&end(&environment, "writes anywhere").await, &environment);
     insta::assert_snapshot!(environment.log(), @r#"
     Info: Ok("old CONTENT\0\0\0\0\0!?")
-    Info: Err(Os { code: 51, kind: StorageFull, message: "No space left on device" })
+    Warn: /tmp: the run's limit scratch_mib of 32 MiB has been reached
+    Info: Err(Os { code: 19, kind: QuotaExceeded, message: "Quota exceeded" })
     "#);
 }
 
@@ -293,19 +313,19 @@ async fn open_files_are_held_to_a_number() {
     let environment = environment();
     completed(&end(&environment, "opens too many").await, &environment);
     insta::assert_snapshot!(environment.log(), @r#"
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
-    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
+    Warn: /files: the run's limit uploads of 8 has been reached
     Info: Some(Os { code: 19, kind: QuotaExceeded, message: "Quota exceeded" })
     "#);
 }
@@ -350,13 +370,13 @@ async fn rules_and_quotas_hold_below_files() {
     Info: remove /files/Closed/closed.txt: PermissionDenied
     Warn: /files: the manifest has no rule for POST on io.cozy.files
     Info: rename /files/Closed/closed.txt /files/open.txt: PermissionDenied
-    Warn: /files: the limit on storage has been reached
+    Warn: /files: no storage space is left
     Error: /files/much.bin was not saved when it was closed: No space left on device
     Info: write much /files/much.bin: Uncategorized
     Info: mkdir /files/1: ""
     Info: write /files/2 x: ""
     Info: write /files/3 x: ""
-    Warn: /files: the limit on files has been reached
+    Warn: /files: the run's limit files of 3 has been reached
     Info: write /files/4 x: QuotaExceeded
     "#);
     insta::assert_snapshot!(listed(&environment), @r#"

@@ -183,7 +183,7 @@ async fn documents() {
     insta::assert_debug_snapshot!(output.outcome, @r#"
     Failed(
         LimitReached(
-            "in round 3: Error::LimitReached(\"the limit on documents has been reached\")",
+            "in round 3: Error::LimitReached(\"the run's limit documents of 1000 has been reached\")",
         ),
     )
     "#);

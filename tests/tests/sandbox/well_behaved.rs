@@ -237,7 +237,7 @@ async fn uploads_that_are_not_committed_leave_nothing() {
     Info: Err(Error::Internal("the disk is full"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
-    Info: after 3 uploads: Error::LimitReached("the limit on unfinished uploads has been reached")
+    Info: after 3 uploads: Error::LimitReached("the run's limit uploads of 3 has been reached")
     "#);
     assert!(environment.files.stored.lock().unwrap().is_empty());
     assert_eq!(
@@ -254,7 +254,7 @@ async fn open_files_are_counted_and_closed() {
     let output = run(&guest("opens"), json!({}), &environment).await;
     assert_eq!(output.outcome, Outcome::Completed(Report::default()), "{}", environment.log());
     insta::assert_snapshot!(environment.log(), @r#"
-    Info: after 3: Error::LimitReached("the limit on open files has been reached")
+    Info: after 3: Error::LimitReached("the run's limit open_files of 3 has been reached")
     Info: Ok(5)
     "#);
     assert_eq!(

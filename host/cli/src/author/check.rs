@@ -7,7 +7,7 @@ use konnector_manifest::untrusted::truncate_middle;
 use konnector_manifest::{Error, Manifest, RuleKind, TextPosition, Verb};
 use konnector_sandbox::{ClampedLimit, ComponentKind, LimitPolicy, Sandbox};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::bundle;
 use crate::error::Result;
@@ -24,6 +24,29 @@ pub struct Arguments {
 
 /// Maximum size of a problem's message in bytes; limited, because names in a component may be of any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
+
+/// Properties of a form field that the platform or Cozy's apps use.
+const FIELD_PROPERTIES: [&str; 19] = [
+    "advanced",
+    "autocomplete",
+    "autoFill",
+    "default",
+    "description",
+    "displayName",
+    "encrypted",
+    "identifier",
+    "isRequired",
+    "label",
+    "login",
+    "max",
+    "min",
+    "options",
+    "pattern",
+    "placeholder",
+    "role",
+    "rotates",
+    "type",
+];
 
 /// An error or warning about a konnector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,7 +82,11 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
             print_marked(mark, &to_printable(&format!("{}: {}", problem.location, problem.message)));
         }
         match (errors, &manifest) {
-            (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),
+            (0, Some(manifest)) => {
+                let warnings =
+                    if problems.is_empty() { String::new() } else { format!("; warnings: {}", problems.len()) };
+                done(&format!("{} {} can be installed{warnings}", manifest.name, manifest.version));
+            }
             _ => eprint_line(&format!("errors to fix: {errors}")),
         }
     });
@@ -138,6 +165,17 @@ fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem
             .map_or_else(|| "it is kept but has no effect".to_owned(), |known| format!("did you mean \"{known}\"?"));
         hint(name, format!("{name}: this field is unknown; {advice}"));
     }
+    // Apps may define more properties of a field, so only those that resemble a known one are reported.
+    for (name, members) in raw_fields(manifest) {
+        for member in members.keys().filter(|member| !FIELD_PROPERTIES.contains(&member.as_str())) {
+            if let Some(known) = closest_match(member, FIELD_PROPERTIES.iter().copied()) {
+                hint(
+                    &format!("fields.{name}.{member}"),
+                    format!("fields.{name}.{member}: this property is unknown; did you mean \"{known}\"?"),
+                );
+            }
+        }
+    }
     for ClampedLimit { limit, requested, granted } in LimitPolicy::default().clamped_limits(&manifest.limits) {
         hint(
             &format!("limits.{limit}"),
@@ -146,6 +184,17 @@ fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem
             ),
         );
     }
+}
+
+/// Returns the objects that describe the form fields; those in groups are not visited.
+fn raw_fields(manifest: &Manifest) -> impl Iterator<Item = (&String, &Map<String, Value>)> {
+    let fields = manifest.raw().get("fields").and_then(Value::as_object);
+    let described = |name: &str| manifest.fields.iter().any(|field| field.name == name);
+    fields
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, field)| Some((name, field.as_object()?)))
+        .filter(move |(name, _)| described(name))
 }
 
 fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProblem>) {
@@ -184,6 +233,9 @@ fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProbl
             return;
         }
     };
+    if let Some(advice) = bundle::stale_component(folder, &manifest.component) {
+        report(false, &manifest.component, advice);
+    }
     let info = match Sandbox::inspect(&component) {
         Ok(info) => info,
         Err(error) => {
@@ -276,6 +328,16 @@ mod tests {
         manifest.konnector:4: permisions: this field is unknown; did you mean "permissions"?
         manifest.konnector:5: colour: this field is unknown; it is kept but has no effect
         manifest.konnector:6: limits.memory_mib: 2048 exceeds the default maximum of 512; the operator must allow it: konnector serve --limit memory_mib=2048
+        "#);
+    }
+
+    #[test]
+    fn a_misspelt_property_of_a_field_is_a_hint() {
+        let text = r#"{ "name": "A", "version": "1.0.0", "fields": {
+            "login": { "typ": "text", "icon": "person", "isRequird": false } } }"#;
+        insta::assert_snapshot!(checked(text), @r#"
+        manifest.konnector:2: fields.login.typ: this property is unknown; did you mean "type"?
+        manifest.konnector:2: fields.login.isRequird: this property is unknown; did you mean "isRequired"?
         "#);
     }
 

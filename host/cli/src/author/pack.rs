@@ -31,6 +31,7 @@ pub struct Arguments {
 pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let bundle = Bundle::read(&arguments.folder)?;
     Sandbox::inspect(&bundle.component()?)?;
+    bundle.warn_if_stale();
     let archive = konnector_platform::konnector::pack(&files(&bundle)?).map_err(io("packing"))?;
     let name = || PathBuf::from(format!("{}-{}.tar.gz", bundle.name(), bundle.manifest.version));
     let target = arguments.output.clone().unwrap_or_else(name);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::bundle::Bundle;
 use crate::accounts;
 use crate::error::{Error, Result};
+use crate::follow::without_code;
 use crate::output::{Output, cell, done, to_printable};
 use crate::receipt;
 
@@ -52,6 +53,7 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::read(&arguments.folder)?;
     // Reports a missing component before asking the user anything.
     bundle.component()?;
+    bundle.warn_if_stale();
     let values = accounts::parse_fields(&arguments.field, arguments.password_stdin)?;
     let fields = accounts::complete(&bundle.manifest, values)?;
     let parameters = arguments.parameters.as_deref().map(parse_parameters).transpose()?;
@@ -81,7 +83,8 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     if succeeded {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Error::failed(format!("{}: {}", cell(job.get("error")), to_printable(&cell(job.get("error_message")))), ""))
+    let (code, message) = (cell(job.get("error")), cell(job.get("error_message")));
+    Err(Error::failed(to_printable(&format!("{code}: {}", without_code(&code, &message))), ""))
 }
 
 fn parse_parameters(text: &str) -> Result<serde_json::Map<String, Value>> {

@@ -43,6 +43,13 @@ pub async fn follow(
     }
     output.show(&last, || {
         done(&format!("{} {} is ready", cell(last.get("name")), cell(last.get("version"))));
+        let accepted = last.get("accepted_changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if !accepted.is_empty() {
+            warning("this update accepted what the new version adds; with --safe, the old version would have stayed:");
+            for change in accepted {
+                note(&format!("  {}", cell(Some(change))));
+            }
+        }
         if let Some(newer) = last.get("available_version").and_then(Value::as_str) {
             warning(&format!("version {newer} requires your consent: konnector konnectors update {slug}"));
             for change in last.get("available_changes").and_then(Value::as_array).into_iter().flatten() {

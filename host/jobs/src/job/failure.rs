@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use konnector_sandbox::capability::QuotaKind;
 use konnector_sandbox::{AbortReason, Failure, Outcome, Receipt, UserAction};
 
 use super::retry::Retry;
@@ -107,7 +108,7 @@ pub struct JobFailure {
 
 impl JobFailure {
     fn new(code: JobErrorCode, retry: Retry, pause: bool, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry, pauses_schedule: pause }
+        Self { code, message: with_full_stop(message.into()), retry, pauses_schedule: pause }
     }
 
     /// Returns the failure of a job that is not tried because its konnector is in maintenance.
@@ -190,6 +191,45 @@ impl JobFailure {
         }
     }
 
+    /// Classifies the end of a run that could not write a file because of `file_quota`; `None` if it succeeded. Most
+    /// programs learn of this only as an I/O error, so an error without a code of its own is not called a bug.
+    #[must_use]
+    pub fn from_outcome_with_quota(outcome: &Outcome, file_quota: Option<QuotaKind>) -> Option<Self> {
+        let failure = Self::from_outcome(outcome)?;
+        let Some(quota) = file_quota else { return Some(failure) };
+        let (cause, detail) = match outcome {
+            Outcome::Failed(Failure::Bug(detail)) => {
+                (format!("A file could not be written: {quota}."), detail.as_str())
+            }
+            Outcome::Failed(Failure::Custom { error, .. }) if matches!(reported_meaning(error), Failure::Bug(_)) => {
+                (format!("A file could not be written: {quota}."), error.as_str())
+            }
+            Outcome::Aborted(AbortReason::Trap(_)) => {
+                (format!("A file could not be written before: {quota}."), failure.message.as_str())
+            }
+            _ => return Some(failure),
+        };
+        let (retry, advice) = match quota {
+            QuotaKind::Storage => {
+                (Retry::WhenSpaceAvailable, "Free some space, or ask the operator for more.".to_owned())
+            }
+            QuotaKind::Limit { limit, .. } => (
+                Retry::Fault,
+                format!(
+                    "The konnector's author can request a higher limit in the manifest (\"limits\": {{ \"{limit}\": … }}), up to the maximum that the operator allows."
+                ),
+            ),
+            QuotaKind::Secrets | QuotaKind::Questions => return Some(failure),
+        };
+        let message = prepend_detail(detail, &format!("{cause} {advice}"));
+        let code = match (&failure.code, quota) {
+            (JobErrorCode::UnknownError, QuotaKind::Storage) => JobErrorCode::DiskQuotaExceeded,
+            (code, _) => code.clone(),
+        };
+        let retry = if failure.retry == Retry::Never { Retry::Never } else { retry };
+        Some(Self { code, message, retry, ..failure })
+    }
+
     /// Classifies a run that the konnector considers successful: a konnector that uses plain files does not learn of
     /// failures after it closed them.
     pub fn from_lost_files(receipt: &Receipt) -> Option<Self> {
@@ -210,19 +250,13 @@ impl JobFailure {
                 JobErrorCode::LoginFailed,
                 Retry::Never,
                 true,
-                prepend_detail(
-                    detail,
-                    "The vendor rejected the login or the password. Correct them in the account; the schedule is paused until then.",
-                ),
+                prepend_detail(detail, "The vendor rejected the login or the password. Correct them in the account."),
             ),
             Failure::MissingCredentials(detail) => Self::new(
                 JobErrorCode::LoginFailedNeedsSecret,
                 Retry::Never,
                 true,
-                prepend_detail(
-                    detail,
-                    "The login needs a field that the account lacks. Add it; the schedule is paused until then.",
-                ),
+                prepend_detail(detail, "The login needs a field that the account lacks. Add it."),
             ),
             Failure::TooManyAttempts(detail) => Self::new(
                 JobErrorCode::LoginFailedTooManyAttempts,
@@ -344,30 +378,7 @@ impl JobFailure {
     /// typed konnector; a text that is not a code of the vocabulary is a fault (Cozy API, konnector worker policy and
     /// run-time contract, §5.7 and §6.3).
     fn from_reported_error(error: &str, no_retry: bool) -> Self {
-        let action = |action| Failure::UserAction(action, String::new());
-        let meaning = match error {
-            "LOGIN_FAILED.NEEDS_SECRET" => Failure::MissingCredentials(String::new()),
-            "LOGIN_FAILED.TOO_MANY_ATTEMPTS" => Failure::TooManyAttempts(String::new()),
-            "USER_ACTION_NEEDED.CGU_FORM" => action(UserAction::AcceptTerms),
-            "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(UserAction::ChangePassword),
-            "USER_ACTION_NEEDED.SCA_REQUIRED" => action(UserAction::StrongAuthentication),
-            "USER_ACTION_NEEDED.WEBAUTH_REQUIRED" => action(UserAction::WebAuthentication),
-            "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(UserAction::Reconnect),
-            "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(UserAction::AccountRemoved),
-            "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(UserAction::PermissionsChanged),
-            "USER_ACTION_NEEDED.TWOFA_EXPIRED" => Failure::CodeMissing(String::new()),
-            "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => Failure::CodeRejected(String::new()),
-            "CHALLENGE_ASKED" => Failure::ChallengeUnsupported(String::new()),
-            "UNKNOWN_ERROR.PARTIAL_SYNC" => Failure::LimitReached(String::new()),
-            "MAINTENANCE" | "VENDOR_DOWN.MAINTENANCE" => Failure::VendorMaintenance(String::new()),
-            "DISK_QUOTA_EXCEEDED" => Failure::StorageFull(String::new()),
-            _ if error.starts_with("LOGIN_FAILED") => Failure::BadCredentials(String::new()),
-            _ if error.starts_with("CAPTCHA_RESOLUTION_FAILED") => Failure::CaptchaFailed(String::new()),
-            _ if error.starts_with("USER_ACTION_NEEDED") => action(UserAction::Unspecified),
-            _ if error.starts_with("VENDOR_DOWN") => Failure::VendorDown(String::new()),
-            _ => Failure::Bug(error.to_owned()),
-        };
-        let verdict = Self::from_failure(&meaning);
+        let verdict = Self::from_failure(&reported_meaning(error));
         let retry = if no_retry { Retry::Never } else { verdict.retry };
         Self { code: JobErrorCode::Custom(error.to_owned()), retry, ..verdict }
     }
@@ -420,6 +431,41 @@ impl JobFailure {
             _ => Self::new(JobErrorCode::UnknownError, Retry::Fault, false, message),
         }
     }
+}
+
+/// Returns the failure of a typed konnector that a command component's own code or text stands for.
+fn reported_meaning(error: &str) -> Failure {
+    let action = |action| Failure::UserAction(action, String::new());
+    match error {
+        "LOGIN_FAILED.NEEDS_SECRET" => Failure::MissingCredentials(String::new()),
+        "LOGIN_FAILED.TOO_MANY_ATTEMPTS" => Failure::TooManyAttempts(String::new()),
+        "USER_ACTION_NEEDED.CGU_FORM" => action(UserAction::AcceptTerms),
+        "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(UserAction::ChangePassword),
+        "USER_ACTION_NEEDED.SCA_REQUIRED" => action(UserAction::StrongAuthentication),
+        "USER_ACTION_NEEDED.WEBAUTH_REQUIRED" => action(UserAction::WebAuthentication),
+        "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(UserAction::Reconnect),
+        "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(UserAction::AccountRemoved),
+        "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(UserAction::PermissionsChanged),
+        "USER_ACTION_NEEDED.TWOFA_EXPIRED" => Failure::CodeMissing(String::new()),
+        "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => Failure::CodeRejected(String::new()),
+        "CHALLENGE_ASKED" => Failure::ChallengeUnsupported(String::new()),
+        "UNKNOWN_ERROR.PARTIAL_SYNC" => Failure::LimitReached(String::new()),
+        "MAINTENANCE" | "VENDOR_DOWN.MAINTENANCE" => Failure::VendorMaintenance(String::new()),
+        "DISK_QUOTA_EXCEEDED" => Failure::StorageFull(String::new()),
+        _ if error.starts_with("LOGIN_FAILED") => Failure::BadCredentials(String::new()),
+        _ if error.starts_with("CAPTCHA_RESOLUTION_FAILED") => Failure::CaptchaFailed(String::new()),
+        _ if error.starts_with("USER_ACTION_NEEDED") => action(UserAction::Unspecified),
+        _ if error.starts_with("VENDOR_DOWN") => Failure::VendorDown(String::new()),
+        _ => Failure::Bug(error.to_owned()),
+    }
+}
+
+/// Ends a message as a sentence, because others may follow; errors end without a full stop.
+fn with_full_stop(mut message: String) -> String {
+    if !message.ends_with(['.', '!', '?', '…']) {
+        message.push('.');
+    }
+    message
 }
 
 /// Prepends a detail to the sentence.

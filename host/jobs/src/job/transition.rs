@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use konnector_sandbox::{Problem, Receipt};
 use konnector_store::{BlobInfo, Changes, DocRef, Lease, Rev};
 
-use super::failure::JobFailure;
+use super::failure::{JobErrorCode, JobFailure};
 use super::retry::{Retry, RetryPolicy};
 use super::step::{JobCommand, JobEvent, JobState, Phase, StepContext, step};
 use super::{Job, JobStatus, PartialResult, remove_from_live_index};
@@ -148,7 +148,13 @@ impl Jobs {
                     append_retry_time(&mut job, run_at);
                 }
                 JobCommand::NotifyTrigger(verdict) => {
-                    self.context.triggers().stage_job_ended(instance, &job, verdict.as_ref(), &mut changes)?;
+                    let is_paused =
+                        self.context.triggers().stage_job_ended(instance, &job, verdict.as_ref(), &mut changes)?;
+                    let waits_for_user =
+                        |verdict: JobFailure| verdict.pauses_schedule && verdict.code != JobErrorCode::NeedsAuthor;
+                    if is_paused && verdict.is_some_and(waits_for_user) {
+                        append_pause(&mut job);
+                    }
                 }
             }
         }
@@ -219,6 +225,13 @@ fn append_retry_time(job: &mut Job, run_at: Option<DateTime<Utc>>) {
     let (Some(message), Some(retry)) = (&mut job.error_message, &job.retried_as) else { return };
     let when = run_at.map(|at| format!(" at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))).unwrap_or_default();
     message.push_str(&format!(" It will be retried{when} as the job {retry}."));
+}
+
+/// Appends to the sentence of a failed job that its schedule waits. Not every job has one.
+fn append_pause(job: &mut Job) {
+    if let Some(message) = &mut job.error_message {
+        message.push_str(" The schedule is paused until you have acted.");
+    }
 }
 
 fn log_transition(job: &Job, phase: Phase) {

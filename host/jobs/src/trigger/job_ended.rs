@@ -34,14 +34,15 @@ impl JobOutcome {
 }
 
 impl Triggers {
-    /// Stages the effects of a job's end on the triggers concerned.
+    /// Stages the effects of a job's end on the triggers concerned; returns whether one of them is paused afterwards.
     pub(crate) fn stage_job_ended(
         &self,
         instance: &Instance,
         job: &Job,
         verdict: Option<&JobFailure>,
         changes: &mut Changes,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut is_paused = false;
         let mut ids = match job.argument("account") {
             Some(account) => self.list_of_account(instance, account)?,
             None => Vec::new(),
@@ -62,8 +63,9 @@ impl Triggers {
                     "deleted the trigger, because its konnector or account is missing or may not be used by it"
                 );
             }
+            is_paused |= !applied.removed && applied.trigger.runtime.paused.is_some();
         }
-        Ok(())
+        Ok(is_paused)
     }
 
     /// Stages that the owner of an account changed its login with the revision `generation`. The account's schedules

@@ -80,6 +80,7 @@ fn an_old_manifest_is_read_with_warnings() {
     insta::assert_snapshot!(manifest.warnings().join("\n"), @r#"
     fields.account.type: "account" is unknown, so the value is stored like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder
     slug: "Old_One" is not a valid slug; use only a-z, 0-9 and "-"
+    version: "1.0" is not a semantic version, so no registry can order it; write one as in "1.0.0"
     frequency: "fortnightly" is unknown and means weekly; use hourly, daily, weekly or monthly
     "#);
 }
@@ -314,4 +315,30 @@ fn a_line_break_in_a_string_is_an_error_of_its_own_line() {
     // Other errors keep their position.
     assert_eq!(position("{\"name\": \"A\tB\"}"), (1, 12));
     assert_eq!(position("{\n\n\"name\": ,}"), (3, 9));
+}
+
+#[test]
+fn a_typo_that_changes_what_a_rule_allows_is_a_warning() {
+    let warned = |text: &str| parse(text.as_bytes()).warnings().join("\n");
+    insta::assert_snapshot!(warned(r#"{ "name": "A", "version": "abc", "fields": { "password": { "type": "password" } }, "permissions": {
+        "bills": { "type": "io.cozy.bills", "selectr": "vendor", "values": ["A"] },
+        "vendor": { "type": "http", "values": ["https://a.example"], "secrets": ["pass"] } } }"#), @r#"
+    permissions.bills.selectr: this field is unknown and ignored; a rule has type, verbs, selector, values, secrets and description
+    permissions.vendor.secrets: "fields" has no secret field pass (it has password); correct the name, unless the konnector itself stores pass with `secrets.put`
+    fields.password: no rule names this secret, but others do, so the host sends it nowhere; add "password" to the "secrets" of the rule for its login
+    version: "abc" is not a semantic version, so no registry can order it; write one as in "1.0.0"
+    "#);
+    let oauth = r#"{ "name": "A", "version": "1.0.0", "oauth": {}, "permissions": {
+        "vendor": { "type": "http", "values": ["https://a.example"], "secrets": ["access_token"] } } }"#;
+    assert_eq!(warned(oauth), "");
+}
+
+#[test]
+fn semantic_versions() {
+    for good in ["0.1.0", "10.20.30", "2.1.0-beta.3", "1.0.0+build.5", "1.0.0-rc.1+5"] {
+        assert!(is_semantic_version(good), "{good}");
+    }
+    for bad in ["abc", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.x", "1.0.0-", "1..0", "1.0.0-a..b", "1.0.0-a_b"] {
+        assert!(!is_semantic_version(bad), "{bad}");
+    }
 }

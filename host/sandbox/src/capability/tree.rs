@@ -81,7 +81,7 @@ pub enum TreeError {
     #[error("a concurrent modification is in progress")]
     Conflict,
     /// A quota of the user or a limit of the run is exhausted.
-    #[error("the limit on {0} has been reached")]
+    #[error("{0}")]
     QuotaExceeded(QuotaKind),
     /// The run is being cancelled.
     #[error("the run is being cancelled")]

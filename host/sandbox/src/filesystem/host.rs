@@ -100,13 +100,13 @@ impl types::HostDescriptor for Host {
         offset: Filesize,
     ) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        let writer = FileOutputStream::new(file, Some(offset), self.context.logs.clone());
+        let writer = FileOutputStream::new(file, Some(offset));
         Ok(self.push_handle(Box::new(writer) as DynOutputStream)?)
     }
 
     async fn append_via_stream(&mut self, this: Resource<Descriptor>) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        let writer = FileOutputStream::new(file, None, self.context.logs.clone());
+        let writer = FileOutputStream::new(file, None);
         Ok(self.push_handle(Box::new(writer) as DynOutputStream)?)
     }
 

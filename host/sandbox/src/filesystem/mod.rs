@@ -35,7 +35,9 @@ pub(crate) struct GuestFilesystem {
 impl GuestFilesystem {
     pub(crate) fn new(context: &Arc<Context>) -> Self {
         let limits = &context.capabilities.limits;
-        let quota = memory::ScratchQuota::new(limits.scratch_bytes, limits.scratch_files.saturating_add(1));
+        let reporter = Arc::clone(context);
+        let report = move |quota| reporter.report_file_quota("/tmp", quota);
+        let quota = memory::ScratchQuota::new(limits.scratch_bytes, limits.scratch_files, report);
         // If there is not enough space even for the root directory, `/tmp` does not exist.
         let tmp = memory::MemoryDirectory::root(&quota).ok();
         let tree = context.capabilities.tree.clone();
@@ -54,7 +56,7 @@ impl GuestFilesystem {
     ) -> Result<Self, interfaces::types::ErrorCode> {
         self.is_tmp_working_directory = true;
         if let Some((name, content)) = file {
-            let tmp = self.tmp.as_ref().ok_or(interfaces::types::ErrorCode::InsufficientSpace)?;
+            let tmp = self.tmp.as_ref().ok_or(interfaces::types::ErrorCode::Quota)?;
             tmp.create_file(name, content.as_bytes())?;
         }
         Ok(self)

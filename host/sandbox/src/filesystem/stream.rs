@@ -5,11 +5,8 @@ use bytes::Bytes;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::bindings::wasi::filesystem::types::ErrorCode;
 use super::descriptor::AnyFile;
 use super::error::{FilesystemError, Result};
-use crate::capability::Level;
-use crate::logs::RunLog;
 
 /// Maximum size of one write in bytes.
 const MAX_WRITE: usize = 1 << 20;
@@ -123,22 +120,11 @@ pub(super) struct FileOutputStream {
     /// `None` appends.
     position: Option<u64>,
     state: StreamState,
-    logs: RunLog,
 }
 
 impl FileOutputStream {
-    pub(super) const fn new(file: AnyFile, position: Option<u64>, logs: RunLog) -> Self {
-        Self { file: Some(file), position, state: StreamState::Open, logs }
-    }
-
-    /// Logs the failure, because some standard libraries report every failure of a stream as the same "I/O error".
-    fn fail(&mut self, failure: FilesystemError) {
-        if let (FilesystemError::Code(ErrorCode::InsufficientSpace), Some(AnyFile::Memory(_))) = (&failure, &self.file)
-        {
-            self.logs
-                .write_line(Level::Warn, "/tmp is full: the total size of its files would exceed the limit of the run");
-        }
-        self.state = StreamState::Failed(failure);
+    pub(super) const fn new(file: AnyFile, position: Option<u64>) -> Self {
+        Self { file: Some(file), position, state: StreamState::Open }
     }
 
     fn begin_write(&mut self, bytes: Bytes) -> Result<()> {
@@ -160,7 +146,7 @@ impl Pollable for FileOutputStream {
         if let Some(AnyFile::User(file)) = &self.file
             && let Err(failure) = file.wait_for_write().await
         {
-            self.fail(failure);
+            self.state = StreamState::Failed(failure);
         }
     }
 }
@@ -175,7 +161,7 @@ impl OutputStream for FileOutputStream {
         if !bytes.is_empty()
             && let Err(failure) = self.begin_write(bytes)
         {
-            self.fail(failure);
+            self.state = StreamState::Failed(failure);
         }
         Ok(())
     }

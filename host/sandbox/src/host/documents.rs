@@ -2,6 +2,8 @@
 
 use std::ops::Bound;
 
+use konnector_manifest::Limit;
+
 use super::argument::{
     MAX_CURSOR, MAX_DOCTYPE, MAX_NAME, check_length, check_locator, check_locators, check_optional_length,
 };
@@ -21,8 +23,9 @@ const MAX_QUERY_VALUES: usize = MAX_CURSOR;
 impl Context {
     fn check_document_quota(&self, more: usize) -> Result<(), CapabilityError> {
         let total = self.meter.documents.total().saturating_add(more as u64);
-        if total > self.capabilities.limits.documents {
-            Err(CapabilityError::QuotaExceeded(QuotaKind::Documents))
+        let value = self.capabilities.limits.documents;
+        if total > value {
+            Err(CapabilityError::QuotaExceeded(QuotaKind::Limit { limit: Limit::Documents, value }))
         } else {
             Ok(())
         }

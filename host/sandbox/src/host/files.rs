@@ -4,6 +4,7 @@ mod convert;
 mod open_handles;
 
 use bytes::Bytes;
+use konnector_manifest::Limit;
 use wasmtime::component::Resource;
 
 pub(crate) use open_handles::{HandleCounter, HandlePermit};
@@ -27,8 +28,9 @@ const MAX_METADATA: u64 = 64 << 10;
 impl Context {
     fn check_file_quota(&self, more: usize) -> Result<(), CapabilityError> {
         let total = self.meter.files.total().saturating_add(more as u64);
-        if total > self.capabilities.limits.files {
-            Err(CapabilityError::QuotaExceeded(QuotaKind::Files))
+        let value = self.capabilities.limits.files;
+        if total > value {
+            Err(CapabilityError::QuotaExceeded(QuotaKind::Limit { limit: Limit::Files, value }))
         } else {
             Ok(())
         }
@@ -42,7 +44,7 @@ impl Context {
 
     /// Acquires a permit for a file that is being written, within the run's limit on concurrent uploads.
     pub(crate) fn acquire_upload_permit(&self) -> Result<HandlePermit, CapabilityError> {
-        self.uploads.acquire(self.capabilities.limits.uploads, QuotaKind::Uploads)
+        self.uploads.acquire(self.capabilities.limits.uploads, Limit::Uploads)
     }
 
     /// Begins an upload for the guest to hold, within the run's limit on concurrent uploads.
@@ -52,7 +54,8 @@ impl Context {
         let target = parse_target(target)?;
         let mut memory = self.memory.new_charge();
         if !memory.resize(weight) {
-            return Err(CapabilityError::QuotaExceeded(QuotaKind::Memory));
+            let value = self.capabilities.limits.memory;
+            return Err(CapabilityError::QuotaExceeded(QuotaKind::Limit { limit: Limit::Memory, value }));
         }
         let type_check = ContentTypeCheck::for_target(&target);
         Ok(OpenUpload::new(self.begin_upload(target).await?, type_check, slot, memory))
@@ -60,7 +63,7 @@ impl Context {
 
     async fn open_file(&self, locator: Locator) -> Result<OpenFileHandle, CapabilityError> {
         check_locator(&locator)?;
-        let slot = self.contents.acquire(self.capabilities.limits.open_files, QuotaKind::OpenFiles)?;
+        let slot = self.contents.acquire(self.capabilities.limits.open_files, Limit::OpenFiles)?;
         Ok(OpenFileHandle::new(self.capabilities.files.open(&locator.into()).await?, slot))
     }
 
@@ -81,7 +84,7 @@ pub(super) async fn append(
 ) -> Result<(), CapabilityError> {
     let size = chunk.len() as u64;
     if meter.file_bytes.get().saturating_add(size) > limit {
-        return Err(CapabilityError::QuotaExceeded(QuotaKind::FileBytes));
+        return Err(CapabilityError::QuotaExceeded(QuotaKind::Limit { limit: Limit::FileContent, value: limit }));
     }
     upload.write(chunk).await?;
     meter.file_bytes.add(size);

@@ -19,7 +19,7 @@ mod secrets;
 pub(crate) mod wasi_http;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::konnector::host::types as wit;
-use crate::capability::{Capabilities, CapabilityError, Locator, QuotaKind, SaveOutcome};
+use crate::capability::{Capabilities, CapabilityError, Level, Locator, QuotaKind, SaveOutcome};
 use crate::clock::Clock;
 use crate::filesystem::GuestFilesystem;
 use crate::logs::RunLog;
@@ -64,6 +64,8 @@ pub(crate) struct Context {
     uploads: files::HandleCounter,
     contents: files::HandleCounter,
     questions: progress::Questions,
+    /// The first quota for which a write below `/tmp` or `/files` failed.
+    file_quota: OnceLock<QuotaKind>,
 }
 
 impl Context {
@@ -85,7 +87,19 @@ impl Context {
             uploads: files::HandleCounter::default(),
             contents: files::HandleCounter::default(),
             questions: progress::Questions::default(),
+            file_quota: OnceLock::new(),
         }
+    }
+
+    /// Records and logs that a write below a directory failed because of a quota. Many standard libraries report every
+    /// failure of a stream to their program as the same I/O error.
+    pub(crate) fn report_file_quota(&self, directory: &str, quota: QuotaKind) {
+        self.logs.write_line(Level::Warn, &format!("{directory}: {quota}"));
+        self.file_quota.get_or_init(|| quota);
+    }
+
+    pub(crate) fn file_quota(&self) -> Option<QuotaKind> {
+        self.file_quota.get().copied()
     }
 
     fn secrets(&self) -> &SecretTable {

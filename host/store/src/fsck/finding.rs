@@ -142,7 +142,11 @@ impl FsckProblem {
             Self::Misplaced { .. } => "move it into an existing directory, which rewrites its path (PATCH /files/ID)",
             Self::Contested { .. } => "rename or delete one of the two",
             _ if self.repair_hint().is_some() => "run konnector fsck --repair",
-            _ => "restore the last backup into an empty data folder, or delete the damaged item",
+            Self::BlobMissing { .. } | Self::BlobDamaged { .. } => {
+                "start the server and write the item again: konnector konnectors update SLUG for a konnector, a run of \
+                 its konnector or a new upload for a file; otherwise restore the last backup into an empty data folder"
+            }
+            _ => "restore the last backup into an empty data folder",
         }
     }
 }

@@ -9,7 +9,7 @@ use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_EVENTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::job::KONNECTOR_WORKER;
-use konnector_platform::job::{Cause, JobRequest, TriggerPayload};
+use konnector_platform::job::{Cause, JobOptions, JobRequest, TriggerPayload};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::principal::{Audience, Principal};
 use konnector_platform::{Config, Platform, PlatformParts};
@@ -108,7 +108,8 @@ impl RunEnvironment {
         let request = JobRequest {
             worker: KONNECTOR_WORKER.to_owned(),
             message,
-            options: None,
+            // No server is left to retry the job.
+            options: Some(JobOptions::ONCE),
             cause: Cause::Manual,
             trigger: None,
             payload: TriggerPayload::default(),

@@ -45,8 +45,8 @@ fn every_failure_has_its_code() {
         format!("{code} | {retry}{} | {message}", if pause { ", schedule waits" } else { "" })
     };
     insta::assert_snapshot!(failures.iter().map(line).collect::<Vec<_>>().join("\n"), @r"
-    LOGIN_FAILED | never, schedule waits | The vendor rejected the login or the password. Correct them in the account; the schedule is paused until then.
-    LOGIN_FAILED.NEEDS_SECRET | never, schedule waits | The login needs a field that the account lacks. Add it; the schedule is paused until then.
+    LOGIN_FAILED | never, schedule waits | The vendor rejected the login or the password. Correct them in the account.
+    LOGIN_FAILED.NEEDS_SECRET | never, schedule waits | The login needs a field that the account lacks. Add it.
     LOGIN_FAILED.TOO_MANY_ATTEMPTS | never, schedule waits | The vendor temporarily locked the account after too many attempts. Wait, then sign in at the vendor's site.
     USER_ACTION_NEEDED.CGU_FORM | never | The vendor requires you to accept its new terms. Sign in at the vendor's site, then launch the konnector.
     USER_ACTION_NEEDED.CHANGE_PASSWORD | never, schedule waits | The vendor requires a new password. Sign in at the vendor's site, then launch the konnector.
@@ -115,4 +115,39 @@ fn what_is_not_to_be_tried_again_is_not() {
     assert!(matches!(reported("VENDOR_DOWN", false).retry, Retry::BackOff { .. }));
     assert_eq!((reported("X", false).retry, reported("X", true).retry), (Retry::Fault, Retry::Never));
     insta::assert_snapshot!(reported("no page for bills", false).message, @"no page for bills. The konnector has a bug. If this happens again, tell its author.");
+}
+
+/// Most standard libraries report a quota only as "I/O error", so the program cannot say more.
+#[test]
+fn a_reached_limit_is_not_called_a_bug() {
+    let limit = QuotaKind::Limit { limit: konnector_manifest::Limit::FileContent, value: 5 << 20 };
+    let classify = |outcome: Outcome, quota| {
+        let failure = JobFailure::from_outcome_with_quota(&outcome, Some(quota)).unwrap();
+        format!("{} | {:?} | {}", failure.code, failure.retry, failure.message)
+    };
+    let bug = || Outcome::Failed(Failure::Bug("I/O error (os error 29)".to_owned()));
+    let custom = |error: &str| Outcome::Failed(Failure::Custom { error: error.to_owned(), no_retry: false });
+    let lines = [
+        classify(bug(), limit),
+        classify(bug(), QuotaKind::Storage),
+        classify(custom("exit status 1"), limit),
+        classify(custom("LOGIN_FAILED"), limit),
+        classify(Outcome::Aborted(AbortReason::Trap("the konnector panicked: I/O error".to_owned())), limit),
+        classify(Outcome::Failed(Failure::VendorDown("503".to_owned())), limit),
+    ];
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    UNKNOWN_ERROR | Fault | I/O error (os error 29). A file could not be written: the run's limit file_mib of 5 MiB has been reached. The konnector's author can request a higher limit in the manifest ("limits": { "file_mib": … }), up to the maximum that the operator allows.
+    DISK_QUOTA_EXCEEDED | WhenSpaceAvailable | I/O error (os error 29). A file could not be written: no storage space is left. Free some space, or ask the operator for more.
+    exit status 1 | Fault | exit status 1. A file could not be written: the run's limit file_mib of 5 MiB has been reached. The konnector's author can request a higher limit in the manifest ("limits": { "file_mib": … }), up to the maximum that the operator allows.
+    LOGIN_FAILED | Never | The vendor rejected the login or the password. Correct them in the account.
+    UNKNOWN_ERROR | Fault | The run was stopped: the konnector panicked: I/O error. A file could not be written before: the run's limit file_mib of 5 MiB has been reached. The konnector's author can request a higher limit in the manifest ("limits": { "file_mib": … }), up to the maximum that the operator allows.
+    VENDOR_DOWN | BackOff { at_least: 0ns } | 503. The vendor's site does not respond. This is usually temporary.
+    "#);
+}
+
+#[test]
+fn a_message_is_a_sentence_that_another_may_follow() {
+    let error = crate::Error::Component("the component is damaged; run it again".to_owned());
+    let damaged = JobFailure::setup_failed(&error);
+    assert_eq!(damaged.message, "The run could not be set up: the component is damaged; run it again.");
 }

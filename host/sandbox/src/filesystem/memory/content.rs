@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn content(limit: u64) -> (SparseContent, Arc<ScratchQuota>) {
-        let quota = ScratchQuota::new(limit, 10);
+        let quota = ScratchQuota::new(limit, 10, |_| {});
         (SparseContent::new(Arc::clone(&quota)), quota)
     }
 
@@ -133,9 +133,9 @@ mod tests {
     fn a_write_that_does_not_fit_changes_nothing() {
         let (mut content, quota) = content(10);
         content.write(0, b"12345").unwrap();
-        assert_eq!(content.write(8, b"abc"), Err(ErrorCode::InsufficientSpace));
+        assert_eq!(content.write(8, b"abc"), Err(ErrorCode::Quota));
         assert_eq!(content.write(u64::MAX, b"abc"), Err(ErrorCode::FileTooLarge));
-        assert_eq!(content.set_len(11), Err(ErrorCode::InsufficientSpace));
+        assert_eq!(content.set_len(11), Err(ErrorCode::Quota));
         content.write(u64::MAX, b"").unwrap();
         assert_eq!((content.read(0, 100), content.len(), quota.used().0), (b"12345".to_vec(), 5, 5));
         content.write(5, b"67890").unwrap();

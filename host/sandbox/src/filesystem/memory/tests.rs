@@ -189,7 +189,7 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 fn root() -> (Arc<MemoryDirectory>, Arc<ScratchQuota>) {
-    let quota = ScratchQuota::new(1 << 20, 1_000);
+    let quota = ScratchQuota::new(1 << 20, 1_000, |_| {});
     (MemoryDirectory::root(&quota).unwrap(), quota)
 }
 
@@ -248,11 +248,11 @@ fn the_depth_of_directories_is_limited_for_create_and_rename() {
 
 #[test]
 fn the_number_of_files_is_limited() {
-    let quota = ScratchQuota::new(1 << 20, 3);
+    let quota = ScratchQuota::new(1 << 20, 2, |_| {});
     let root = MemoryDirectory::root(&quota).unwrap();
     let create =
         |name| open(&root, name, OpenOptions { create: true, write: true, ..OpenOptions::default() }).map(drop);
-    assert_eq!((create("a"), create("b"), create("c")), (Ok(()), Ok(()), Err(ErrorCode::InsufficientSpace)));
+    assert_eq!((create("a"), create("b"), create("c")), (Ok(()), Ok(()), Err(ErrorCode::Quota)));
     root.remove_file(&parse("a").unwrap()).unwrap();
     assert_eq!(create("c"), Ok(()));
 }

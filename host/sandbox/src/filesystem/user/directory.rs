@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use konnector_manifest::Limit;
+
 use super::super::bindings::wasi::filesystem::types::ErrorCode;
 use super::super::error::Result;
 use super::super::memory::OpenOptions;
@@ -38,9 +40,10 @@ impl Mount {
 
     /// Counts an open file until the permit is dropped.
     pub(super) fn acquire_open_permit(&self) -> Result<Arc<()>> {
-        let open = &self.open_count;
-        if Arc::strong_count(open) > self.context.capabilities.limits.open_files as usize {
-            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Uploads)));
+        let (open, permits) = (&self.open_count, self.context.capabilities.limits.open_files);
+        if Arc::strong_count(open) > permits as usize {
+            let quota = QuotaKind::Limit { limit: Limit::OpenFiles, value: permits.into() };
+            return Err(self.log_error(TreeError::QuotaExceeded(quota)));
         }
         Ok(Arc::clone(open))
     }

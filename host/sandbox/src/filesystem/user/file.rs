@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use konnector_manifest::Limit;
 
 use super::super::bindings::wasi::filesystem::types::ErrorCode;
 use super::super::error::{FilesystemError, Result};
@@ -101,7 +102,9 @@ impl Mount {
     }
 
     fn acquire_upload_permit(&self) -> Result<HandlePermit> {
-        self.context.acquire_upload_permit().map_err(|_| self.log_error(TreeError::QuotaExceeded(QuotaKind::Uploads)))
+        let value = self.context.capabilities.limits.uploads.into();
+        let quota = QuotaKind::Limit { limit: Limit::Uploads, value };
+        self.context.acquire_upload_permit().map_err(|_| self.log_error(TreeError::QuotaExceeded(quota)))
     }
 
     /// Opens a file for reading.

@@ -14,9 +14,12 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use konnector_manifest::Limit;
+
 pub(crate) use directory::{LookupResult, OpenedNode, UserDirectory};
 pub(crate) use file::UserFile;
 
+use super::bindings::wasi::filesystem::types::ErrorCode;
 use super::error::{FilesystemError, Result};
 use super::memory;
 use crate::capability::{Level, QuotaKind, Tree, TreeError};
@@ -73,7 +76,8 @@ impl Mount {
     /// Logs the details of an error, because its code alone does not help an author.
     fn log_error(&self, error: TreeError) -> FilesystemError {
         match &error {
-            TreeError::Denied(_) | TreeError::InvalidName(_) | TreeError::Other(_) | TreeError::QuotaExceeded(_) => {
+            TreeError::QuotaExceeded(quota) => self.context.report_file_quota("/files", *quota),
+            TreeError::Denied(_) | TreeError::InvalidName(_) | TreeError::Other(_) => {
                 self.context.logs.write_line(Level::Warn, &format!("/files: {error}"));
             }
             _ => {}
@@ -84,8 +88,9 @@ impl Mount {
     /// Counts one more change. A run may change as many names as files.
     fn check_change_quota(&self) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
-        if meter.files.total() + meter.name_changes.get() >= capabilities.limits.files {
-            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Files)));
+        let value = capabilities.limits.files;
+        if meter.files.total() + meter.name_changes.get() >= value {
+            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Limit { limit: Limit::Files, value })));
         }
         Ok(())
     }
@@ -93,8 +98,9 @@ impl Mount {
     /// Charges bytes that are about to be written to a file.
     fn charge_bytes(&self, bytes: u64) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
-        if meter.file_bytes.get().saturating_add(bytes) > capabilities.limits.file_bytes {
-            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Storage)));
+        let value = capabilities.limits.file_bytes;
+        if meter.file_bytes.get().saturating_add(bytes) > value {
+            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Limit { limit: Limit::FileContent, value })));
         }
         meter.file_bytes.add(bytes);
         Ok(())
@@ -106,7 +112,10 @@ impl Mount {
             FilesystemError::Code(code) => {
                 self.context.meter.files_not_saved.add(1);
                 // The message of the standard continues with the POSIX name of the code.
-                let reason = code.message().split(", similar").next().unwrap_or_default();
+                let reason = match code {
+                    ErrorCode::Quota => "a limit of the run has been reached",
+                    code => code.message().split(", similar").next().unwrap_or_default(),
+                };
                 let message = format!("/files{path} was not saved when it was closed: {reason}");
                 self.context.logs.write_line(Level::Error, &message);
             }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use konnector_manifest::Limit;
+
 use crate::capability::{CapabilityError, OpenFile, QuotaKind, Upload};
 use crate::host::content_type_check::{ContentTypeCheck, HEAD_BYTES};
 use crate::memory::MemoryCharge;
@@ -17,10 +19,10 @@ pub struct HandlePermit {
 pub(crate) struct HandleCounter(Arc<()>);
 
 impl HandleCounter {
-    /// Acquires one of `limit` permits.
-    pub(super) fn acquire(&self, limit: u32, quota: QuotaKind) -> Result<HandlePermit, CapabilityError> {
-        if Arc::strong_count(&self.0) > limit as usize {
-            return Err(CapabilityError::QuotaExceeded(quota));
+    /// Acquires one of `permits` permits, which are the value of `limit`.
+    pub(super) fn acquire(&self, permits: u32, limit: Limit) -> Result<HandlePermit, CapabilityError> {
+        if Arc::strong_count(&self.0) > permits as usize {
+            return Err(CapabilityError::QuotaExceeded(QuotaKind::Limit { limit, value: permits.into() }));
         }
         Ok(HandlePermit { _of: Arc::clone(&self.0) })
     }
