@@ -185,7 +185,7 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
     let fails = account(&client, "bank", "eve").await;
     account(&client, "absent", "joe").await;
 
-    let remove = || run_command(data.path(), &["instances", "rm", &client.domain]);
+    let remove = || run_command(data.path(), &["instances", "rm", &client.domain, "--yes"]);
     for expected in [vec!["Cause::AccountDeleted ada", "Cause::AccountDeleted bob"], vec![]] {
         let ran = remove();
         assert_eq!(ran.code, Some(1), "{ran:?}");

@@ -60,8 +60,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 let slug = kind.get("slug").map_or_else(|| name.clone(), |slug| cell(Some(slug)));
                 rows.row([name, slug, cell(kind.get("grant_mode")), cell(kind.get("auth_endpoint"))]);
             }
-            let none = "no account types; set one up: konnector account-types set NAME FILE";
-            output.table(&json!(types), none, rows);
+            let none = format!("no account types; set one up: {}", crate::hint::command("account-types set NAME FILE"));
+            output.table(&json!(types), &none, rows);
         }
         Command::Show { name } => print_json(&flatten(&admin.json(Method::GET, &path(&name), &[]).await?)),
         Command::Rm { name } => {

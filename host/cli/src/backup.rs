@@ -22,13 +22,14 @@ pub enum Command {
     /// Create a backup; the server may be running.
     #[command(after_help = "Examples:
   konnector backup create                            write konnector-<time>.backup to this folder
+  konnector backup create /mnt/usb                   write konnector-<time>.backup to another folder
   konnector backup create /mnt/usb/monday.backup     write to another path
 
 The backup contains all documents, files, triggers, accounts and jobs as of one moment, encrypted with a key that is
 derived from the master key. It does not contain the master key: keep a copy elsewhere, because the backup cannot be
 opened without it. The written backup is read again and verified.")]
     Create {
-        /// File to write [default: konnector-<time>.backup].
+        /// File to write, or the folder for it [default: konnector-<time>.backup].
         file: Option<PathBuf>,
         /// Replace an existing file.
         #[arg(long)]
@@ -95,6 +96,9 @@ fn invalid_backup_error(path: &Path, error: &konnector_store::Error) -> Error {
             format!("{} cannot be used: {reason}", path.display()),
             "use another backup; nothing was changed",
         ),
+        konnector_store::Error::BackupKey { reason } => {
+            Error::KeyMismatch(format!("{} cannot be used: {reason}; nothing was changed", path.display()))
+        }
         konnector_store::Error::BlobsDamaged { .. } => {
             incomplete_error(&format!("{} is incomplete: {error}", path.display()))
         }

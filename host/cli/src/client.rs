@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::data_dir::{self, DataDir};
 use crate::error::{Error, Result};
+use crate::hint;
 
 pub use events::Event;
 pub use response::{flatten, flatten_list};
@@ -164,7 +165,8 @@ impl AdminClient {
         match domains.as_slice() {
             [only] => Ok((*only).to_owned()),
             [] => {
-                Err(Error::usage("the server has no instances", "add one: konnector instances add alice.example.com"))
+                let add = hint::command("instances add alice.example.com");
+                Err(Error::usage("the server has no instances", format!("add one: {add}")))
             }
             several => Err(Error::usage(
                 format!("the server has {} instances", several.len()),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::{ApiClient, Connection, encode_segment};
 use crate::error::{Error, Result};
+use crate::hint;
 use crate::output::{Output, Rows, cell, print_json};
 
 #[derive(Debug, Subcommand)]
@@ -52,7 +53,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let document = session.find(&path).await?.ok_or_else(|| {
                 Error::failed(
                     format!("document '{id}' of doctype {doctype} does not exist"),
-                    format!("list the documents with `konnector data ls {doctype}`"),
+                    format!("list the documents with `{}`", hint::command(&format!("data ls {doctype}"))),
                 )
             })?;
             print_json(&document);

@@ -113,6 +113,9 @@ pub fn file<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Er
                 format!("run the command as the owner of {}, or choose another path", nearest_existing(path).display())
             }
             io::ErrorKind::NotFound => "check the path".to_owned(),
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                "choose another path: something else has this name".to_owned()
+            }
             io::ErrorKind::StorageFull => "free some disk space".to_owned(),
             _ => String::new(),
         };
@@ -158,5 +161,20 @@ impl From<konnector_egress::SetupError> for Error {
 impl From<konnector_manifest::Error> for Error {
     fn from(error: konnector_manifest::Error) -> Self {
         Self::message(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_place_of_a_folder_is_explained() {
+        let found = tempfile::NamedTempFile::new().unwrap();
+        for path in [found.path().to_owned(), found.path().join("below")] {
+            let error = std::fs::create_dir_all(&path).unwrap_err();
+            let Error::Failed { advice, .. } = file("create", &path)(error) else { panic!("a failure") };
+            assert_eq!(advice, "choose another path: something else has this name");
+        }
     }
 }

@@ -120,7 +120,7 @@ async fn get(session: &ApiClient, output: Output, path: &str, target: Option<Pat
     let target = target.or_else(own_name).ok_or_else(|| {
         Error::usage(
             format!("'{path}' is not the path of a file"),
-            "give the path of a file; `konnector files ls -r` lists them",
+            format!("give the path of a file; `{}` lists them", crate::hint::command("files ls -r")),
         )
     })?;
     if !force && target.exists() {

@@ -7,19 +7,53 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::{OwoColorize as _, Stream};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::accounts;
 use crate::client::{ApiClient, Event, encode_segment, flatten};
 use crate::error::{Error, Result};
-use crate::output::{Mark, Output, cell, done, eprint_line, eprint_marked, to_printable};
+use crate::hint;
+use crate::interrupt;
+use crate::output::{Mark, Output, cell, done, eprint_line, eprint_marked, note, to_printable};
 use crate::receipt;
+
+/// Result of watching a job.
+pub enum Watched {
+    /// The job ended; this is its resource.
+    Ended(Value),
+    /// A signal ended the command before the job ended.
+    Interrupted(ExitCode),
+}
+
+/// Shows a job live until it ends, or until a signal ends the command. The job continues after a signal.
+pub async fn watch_job(session: &ApiClient, output: Output, job: &Value) -> Result<Watched> {
+    let id = cell(job.get("id"));
+    let progress = JobProgress::new(output);
+    let watched = tokio::select! {
+        // First, so that a signal is never missed.
+        biased;
+        signal = interrupt::wait_for_signal() => {
+            progress.finish();
+            if !output.json {
+                let follow = hint::command(&format!("jobs logs -f {id}"));
+                let cancel = hint::command(&format!("jobs cancel {id}"));
+                note(&format!("stopped watching job {id}, which continues; follow it: {follow}; cancel it: {cancel}"));
+            }
+            Watched::Interrupted(signal?)
+        }
+        ended = progress.watch(session, &id) => Watched::Ended(ended?),
+    };
+    progress.finish();
+    Ok(watched)
+}
 
 /// Watches a job until it ends and prints its receipt. The exit code is that of the job.
 pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Result<ExitCode> {
     let id = cell(job.get("id"));
-    let progress = JobProgress::new(output);
-    let ended = progress.watch(session, &id).await?;
-    progress.finish();
+    let ended = match watch_job(session, output, job).await? {
+        Watched::Ended(ended) => ended,
+        Watched::Interrupted(code) => return Ok(code),
+    };
     let succeeded = ended.get("state").and_then(Value::as_str) == Some("done");
     output.show(&ended, || {
         if succeeded {
@@ -49,6 +83,12 @@ pub fn without_code<'a>(code: &str, message: &'a str) -> &'a str {
     let code = code.trim_end_matches('.');
     let rest = message.strip_prefix(code).and_then(|rest| rest.strip_prefix(". "));
     rest.filter(|_| !code.is_empty()).unwrap_or(message)
+}
+
+/// Tells the user how to follow an accepted job.
+pub fn note_accepted(job: &Value) {
+    let id = cell(job.get("id"));
+    note(&format!("accepted job {id}; follow it: {}", hint::command(&format!("jobs logs -f {id}"))));
 }
 
 /// Returns time, level and text of a log line, so that the level can be coloured separately.
@@ -127,6 +167,10 @@ impl JobProgress {
                     None => format!("{done}  {label}"),
                 });
             }
+            "approval_needed" => {
+                let hint = cell(event.data.get("hint"));
+                self.print_line(&to_printable(&format!("the vendor asks you to approve the login in its app: {hint}")));
+            }
             "login_success" => self.print_line(&format!("{:>10}  {:<5} the vendor accepted the login", "", "")),
             _ => {}
         }
@@ -138,20 +182,29 @@ impl JobProgress {
     }
 
     async fn watch(&self, session: &ApiClient, id: &str) -> Result<Value> {
-        self.set_status("waiting for a worker");
         let path = format!("jobs/{}/events", encode_segment(id));
-        let advice = format!("the job continues, or restarts with the server; see it with `konnector jobs show {id}`");
+        let show = hint::command(&format!("jobs show {id}"));
+        let advice = format!("the job continues, or restarts with the server; see it with `{show}`");
         let mut events = session.events(Method::GET, &path, &[], advice).await?;
         let mut job = Value::Null;
         while let Some(event) = events.next().await? {
             match event.name.as_str() {
                 "state" => {
+                    let is_first = job.is_null();
                     job = flatten(&event.data);
-                    match job.get("state").and_then(Value::as_str) {
-                        Some("queued") => self.set_status("waiting for a worker"),
-                        Some("running") => self.set_status("running"),
+                    let status = match job.get("state").and_then(Value::as_str) {
+                        Some("queued") => match crate::jobs::describe_wait(&job) {
+                            Some(wait) => format!("queued; waits for {wait}"),
+                            None => "queued".to_owned(),
+                        },
+                        Some("running") => "running".to_owned(),
                         _ => return Ok(job),
+                    };
+                    // Without a terminal, this line is the only sign of life until the log begins.
+                    if is_first {
+                        self.print_line(&format!("job {id}: {status}"));
                     }
+                    self.set_status(&status);
                 }
                 "error" => return Err(Error::message(cell(Some(&event.data)))),
                 "code_needed" => self.submit_code(session, &job, &event.data).await?,
@@ -162,12 +215,12 @@ impl JobProgress {
         Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
     }
 
-    /// Asks the user for a one-time code of the vendor; returns `None` without a terminal.
-    pub async fn prompt_code(&self, question: &Value) -> Result<Option<String>> {
+    /// Asks the user for a one-time code of the vendor; without a terminal, prints `advice` and returns `None`.
+    pub async fn prompt_code(&self, question: &Value, advice: &str) -> Result<Option<String>> {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
         self.print_line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
         if self.quiet || !stdin().is_terminal() {
-            self.print_line("there is no terminal to enter the code; set the account's field twoFACode");
+            self.print_line(&format!("there is no terminal to enter the code; {advice}"));
             return Ok(None);
         }
         let bar = self.bar.clone();
@@ -185,20 +238,21 @@ impl JobProgress {
 
     /// Stores the code in the account, where the run looks for it.
     async fn submit_code(&self, session: &ApiClient, job: &Value, question: &Value) -> Result<()> {
-        let Some(code) = self.prompt_code(question).await? else { return Ok(()) };
         let account = cell(job.get("message").and_then(|message| message.get("account")));
-        let path = format!("data/io.cozy.accounts/{}", encode_segment(&account));
-        let mut body = session.get(&path, &[]).await?;
-        if let Some(members) = body.as_object_mut() {
-            members.insert("twoFACode".to_owned(), json!(code));
+        let advice = format!("submit it: {}", hint::command(&format!("accounts code {account} CODE")));
+        let Some(code) = self.prompt_code(question, &advice).await? else { return Ok(()) };
+        // The run may have stopped waiting in the meantime; its end says so.
+        if let Err(error) = accounts::submit_code(session, &account, &code).await {
+            self.print_line(&error.to_string());
         }
-        session.send_json(Method::PUT, &path, &body).await?;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -5,7 +5,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{AdminClient, Connection, encode_segment, flatten};
+use crate::confirm::Confirmation;
 use crate::error::Result;
+use crate::hint;
 use crate::output::{Output, Rows, cell, date, done};
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +47,8 @@ pub enum Command {
     Rm {
         /// Domain of the instance.
         instance: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
     /// Print a token for the public API, and nothing else.
     #[command(after_help = "Examples:
@@ -103,6 +107,15 @@ pub enum Audience {
     Refresh,
 }
 
+/// Says what the removal of an instance deletes.
+fn removal_summary(instance: &str, is_last: bool) -> String {
+    let last =
+        if is_last { "; it is the last instance, so the server creates an empty one when it starts again" } else { "" };
+    format!(
+        "this removes {instance} with all its files, documents, accounts and konnectors, which only a backup can restore{last}"
+    )
+}
+
 /// Creates a session code of an instance.
 pub async fn session_code(admin: &AdminClient, instance: &str) -> Result<String> {
     let path = format!("instances/{}/session_code", encode_segment(instance));
@@ -142,14 +155,19 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                     date(instance.get("created_at")),
                 ]);
             }
-            output.table(&json!(instances), "no instances; add one: konnector instances add alice.example.com", rows);
+            let none = format!("no instances; add one: {}", hint::command("instances add alice.example.com"));
+            output.table(&json!(instances), &none, rows);
         }
         Command::Show { instance } => {
             let path = format!("instances/{}", encode_segment(&instance));
             crate::output::print_json(&flatten(&admin.json(Method::GET, &path, &[]).await?));
         }
-        Command::Rm { instance } => {
-            admin.text(Method::DELETE, &format!("instances/{}", encode_segment(&instance)), &[]).await?;
+        Command::Rm { instance, confirmation } => {
+            let path = format!("instances/{}", encode_segment(&instance));
+            admin.json(Method::GET, &path, &[]).await?;
+            let is_last = admin.instances().await?.len() == 1;
+            confirmation.ask(output, &removal_summary(&instance, is_last))?;
+            admin.text(Method::DELETE, &path, &[]).await?;
             output.show(&json!({ "removed": instance }), || done(&format!("removed {instance}")));
         }
         Command::Token { instance, audience, subject, scope } => {

@@ -16,7 +16,7 @@ use crate::output::{Output, done, note};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the fingerprint of the key and that of the data. Fingerprints do not reveal the key.
+    /// Print the fingerprint of the key and that of the data; fails if they differ. Fingerprints do not reveal the key.
     #[command(after_help = "Example:\n  konnector keys show          both fingerprints should be the same")]
     Show {
         #[command(flatten)]
@@ -41,17 +41,21 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let data = connection.data();
     match command {
         Command::Show { key } => {
-            let (path, fingerprint) = (key.path(&data), key.load(&data)?.fingerprint());
-            let data = key_fingerprint(&data.store())?;
-            output.show(&json!({ "file": path, "fingerprint": fingerprint, "data": data }), || {
+            let (path, key) = (key.path(&data), key.load(&data)?);
+            let (fingerprint, of_data) = (key.fingerprint(), key_fingerprint(&data.store())?);
+            output.show(&json!({ "file": path, "fingerprint": fingerprint, "data": of_data }), || {
                 say!("{fingerprint}  {}", path.display());
-                if let Some(data) = &data {
-                    say!("{data}  the data");
+                if let Some(of_data) = &of_data {
+                    say!("{of_data}  the data");
                 }
             });
-            Ok(())
+            // After the fingerprints, which say what is wrong.
+            offline::check_key(&data.store(), &key)
         }
-        Command::Rotate { key } => rotate(output, &data.store(), &key.path(&data), &key.load(&data)?).await,
+        Command::Rotate { key } => {
+            offline::require_store(&data.store())?;
+            rotate(output, &data.store(), &key.path(&data), &key.load(&data)?).await
+        }
     }
 }
 

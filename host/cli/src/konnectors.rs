@@ -11,9 +11,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{ApiClient, Connection, encode_segment, flatten, flatten_list};
+use crate::confirm::Confirmation;
 use crate::error::{Error, Result};
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, note, warning};
+use crate::hint;
+use crate::output::{Output, Rows, cell, date, warning};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -58,6 +60,8 @@ installed: uninstall it again to retry, or with --force to skip the clean-up."
         /// Uninstall even if the clean-up at the vendor fails.
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
     /// List the installed konnectors.
     Ls,
@@ -101,8 +105,10 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             query.extend(source.as_deref().map(|source| ("Source", source)));
             install::follow(&session().await?, output, Method::PUT, &slug, &query).await?;
         }
-        Command::Uninstall { slug, force } => uninstall::run(&session().await?, output, &slug, force).await?,
-        Command::Ls => list(&session().await?, output).await?,
+        Command::Uninstall { slug, force, confirmation } => {
+            uninstall::run(&session().await?, output, &slug, force, &confirmation).await?;
+        }
+        Command::Ls => list(connection, output).await?,
         Command::Show { slug } => {
             let konnector =
                 flatten(&session().await?.get(&format!("konnectors/{}", encode_segment(&slug)), &[]).await?);
@@ -115,9 +121,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let path = format!("jobs/triggers/{}/launch", encode_segment(&trigger));
             let job = flatten(&session.call(Method::POST, &path, &[]).await?);
             if no_follow {
-                output.show(&job, || {
-                    note(&format!("accepted job {}; follow it: konnector jobs logs -f {0}", cell(job.get("id"))))
-                });
+                output.show(&job, || follow::note_accepted(&job));
                 return Ok(ExitCode::SUCCESS);
             }
             return follow::follow_job(&session, output, &job).await;
@@ -139,7 +143,11 @@ pub async fn check_installed(session: &ApiClient, slug: &str) -> Result<()> {
 fn not_installed(slug: &str) -> Error {
     Error::failed(
         format!("{slug} is not installed"),
-        format!("list the konnectors with `konnector konnectors ls`, or run `konnector konnectors install {slug}`"),
+        format!(
+            "list the konnectors with `{}`, or run `{}`",
+            hint::command("konnectors ls"),
+            hint::command(&format!("konnectors install {slug}"))
+        ),
     )
 }
 
@@ -155,8 +163,10 @@ fn warn_clamped_limits(konnector: &Value) {
     }
 }
 
-async fn list(session: &ApiClient, output: Output) -> Result<()> {
+async fn list(connection: &Connection, output: Output) -> Result<()> {
+    let session = connection.session().await?;
     let konnectors = flatten_list(&session.get("konnectors/", &[("limit", "1000")]).await?);
+    let in_maintenance = maintenance::slugs(&connection.admin()?).await?;
     let mut rows = Rows::new(["slug", "version", "state", "name", "updated", "source"]);
     for konnector in &konnectors {
         let version = match konnector.get("available_version").and_then(Value::as_str) {
@@ -166,13 +176,18 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
         rows.row([
             cell(konnector.get("slug")),
             version,
-            cell(konnector.get("state")),
+            if in_maintenance.contains(&cell(konnector.get("slug"))) {
+                format!("{}, in maintenance", cell(konnector.get("state")))
+            } else {
+                cell(konnector.get("state"))
+            },
             cell(konnector.get("name")),
             date(konnector.get("updated_at")),
             cell(konnector.get("source")),
         ]);
     }
-    output.table(&json!(konnectors), "no konnectors; install one: konnector konnectors install SLUG SOURCE", rows);
+    let none = format!("no konnectors; install one: {}", hint::command("konnectors install SLUG SOURCE"));
+    output.table(&json!(konnectors), &none, rows);
     Ok(())
 }
 
@@ -204,7 +219,9 @@ async fn trigger_of(session: &ApiClient, slug: &str, account: Option<&str>) -> R
                 None => format!("{slug} has no trigger"),
             },
             format!(
-                "add one: konnector triggers add {slug} --account ID (list the accounts with `konnector accounts ls`)"
+                "add one: {} (list the accounts with `{}`)",
+                hint::command(&format!("triggers add {slug} --account ID")),
+                hint::command("accounts ls")
             ),
         )),
     }

@@ -10,6 +10,7 @@ mod author;
 mod backup;
 mod client;
 mod compile;
+mod confirm;
 mod data;
 mod data_dir;
 mod doctor;
@@ -19,6 +20,7 @@ mod files;
 mod follow;
 mod fsck;
 mod healthcheck;
+mod hint;
 mod instances;
 mod interrupt;
 mod jobs;
@@ -182,6 +184,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting the runtime"))?;
     let output = output::Output { json: connection.json };
+    hint::init(&connection);
     let result = runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(&connection, *arguments).await.map(|()| ExitCode::SUCCESS),

@@ -43,14 +43,20 @@ pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
     }
 }
 
+/// Rejects a folder without a store. Checked before the key is loaded, because a missing data folder has no key either.
+pub fn require_store(folder: &Path) -> Result<()> {
+    if folder.join("sled").is_dir() {
+        return Ok(());
+    }
+    Err(Error::usage(
+        format!("{} contains no store", folder.display()),
+        "select the server's data folder with --data-dir",
+    ))
+}
+
 /// Opens the store in a folder; fails while a server uses it.
 pub async fn open(folder: PathBuf) -> Result<Store> {
-    if !folder.join("sled").is_dir() {
-        return Err(Error::usage(
-            format!("{} contains no store", folder.display()),
-            "select the server's data folder with --data-dir",
-        ));
-    }
+    require_store(&folder)?;
     open_or_create(folder).await
 }
 

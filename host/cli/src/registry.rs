@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::error::{Error, Result, io};
 use crate::output::{note, to_printable, warning};
+use crate::serve::listeners::bind_error;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -49,9 +50,7 @@ pub async fn run(command: Command) -> Result<()> {
     if count == 0 {
         note(&format!("next: save an archive of `konnector pack` as {}", folder.join("SLUG/VERSION.tar.gz").display()));
     }
-    let listener = TcpListener::bind(&listen).await.map_err(|error| {
-        Error::failed(format!("cannot listen on {listen}: {error}"), "choose another address with --listen")
-    })?;
+    let listener = TcpListener::bind(&listen).await.map_err(|error| bind_error("listen", &listen, &error))?;
     let address = listener.local_addr().map_err(io("listening"))?;
     say!("registry http://{address} serves {count} konnectors from {}", folder.display());
     let router = konnector_api::registry_server(bundles, public_url);

@@ -4,7 +4,7 @@ pub mod config;
 mod file_limits;
 mod first_instance;
 mod key;
-mod listeners;
+pub mod listeners;
 mod logging;
 mod memory_dumps;
 mod shutdown;

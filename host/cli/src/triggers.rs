@@ -5,13 +5,14 @@ mod describe;
 
 use std::process::ExitCode;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{ApiClient, Connection, encode_segment, flatten, flatten_list};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::hint;
 use crate::output::{Output, Rows, advice, cell, date, done, note, to_printable, warning};
 use crate::{accounts, follow, konnectors};
 use arguments::{ScheduleArguments, TriggerSettings};
@@ -78,6 +79,12 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Set { id, cron, settings } => {
             let mut attributes = settings.into_attributes();
             attributes.extend(cron.map(|crontab| ("arguments".to_owned(), json!(crontab))));
+            if attributes.is_empty() {
+                return Err(Error::usage(
+                    "nothing to change",
+                    "give a setting, as in --cron \"30 5 * * 1\"; `konnector triggers set --help` lists them",
+                ));
+            }
             session.send_attributes(Method::PATCH, &path(&id), &json!(attributes)).await?;
             let trigger = flatten(&session.get(&path(&id), &[]).await?);
             output.show(&trigger, || done(&to_printable(&describe(&trigger, Utc::now()))));
@@ -92,7 +99,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             if !no_follow {
                 return follow::follow_job(&session, output, &job).await;
             }
-            output.show(&job, || note(&format!("accepted job {}", cell(job.get("id")))));
+            output.show(&job, || follow::note_accepted(&job));
         }
         Command::Rm { id } => {
             session.call(Method::DELETE, &path(&id), &[]).await?;
@@ -184,7 +191,7 @@ fn show(trigger: &Value) {
         ("overlap", cell(trigger.get("overlap_policy"))),
         ("debounce", cell(trigger.get("debounce"))),
         ("webhook", webhook(trigger).unwrap_or_default()),
-        ("next", date(state_field("next_execution"))),
+        ("next", next(trigger)),
         ("last", date(state_field("last_execution"))),
         ("status", status(trigger)),
         ("occasions", counts.join(", ")),
@@ -210,19 +217,94 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
             describe_schedule(trigger),
             date(state_field("last_execution")),
             status(trigger),
-            date(state_field("next_execution")),
+            next(trigger),
         ]);
     }
-    output.table(&json!(triggers), "no triggers; add one: konnector triggers add SLUG --account ID", rows);
+    let none = format!("no triggers; add one: {}", hint::command("triggers add SLUG --account ID"));
+    output.table(&json!(triggers), &none, rows);
     Ok(())
+}
+
+/// Returns the triggers that run a konnector for an account.
+pub async fn of_account(session: &ApiClient, id: &str) -> Result<Vec<Value>> {
+    let mut triggers = flatten_list(&session.get("jobs/triggers", &[]).await?);
+    triggers.retain(|trigger| account(trigger) == id);
+    Ok(triggers)
+}
+
+/// Returns the account of a trigger; empty if it has none.
+pub fn account(trigger: &Value) -> String {
+    cell(trigger.get("message").and_then(|message| message.get("account")))
+}
+
+/// Returns the time of the next run; empty while none will start by itself.
+fn next(trigger: &Value) -> String {
+    let state = trigger.get("current_state");
+    let state_field = |name: &str| state.and_then(|state| state.get(name));
+    let time = |name: &str| cell(state_field(name)).parse::<DateTime<Utc>>().ok();
+    let is_locked = time("locked_until").is_some_and(|locked| time("next_execution").is_none_or(|next| next < locked));
+    if is_locked || state_field("paused").is_some() { String::new() } else { date(state_field("next_execution")) }
+}
+
+/// Returns why no run of a trigger starts by itself; `None` if runs do.
+pub fn wait(trigger: &Value) -> Option<String> {
+    let state = trigger.get("current_state")?;
+    (state.get("locked_until").is_some() || state.get("paused").is_some()).then(|| status(trigger))
 }
 
 fn status(trigger: &Value) -> String {
     let state = trigger.get("current_state");
     let state_field = |name: &str| state.and_then(|state| state.get(name));
+    if let Some(locked) = state_field("locked_until") {
+        return format!("locked by the vendor until {}", date(Some(locked)));
+    }
     match (state_field("paused").and_then(|paused| paused.get("code")), state_field("status").and_then(Value::as_str)) {
         (Some(code), _) => format!("paused until you act ({})", cell(Some(code))),
+        // The API reports a trigger without jobs as done, as Cozy does.
+        (None, Some("done")) if state_field("last_executed_job_id").is_none() => "never run".to_owned(),
         (None, Some("errored")) => format!("errored ({})", cell(state_field("last_error"))),
         (None, status) => status.unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_what_a_trigger_waits_for() {
+        let trigger = |state: Value| json!({ "current_state": state });
+        let locked = json!({
+            "status": "errored", "last_error": "LOGIN_FAILED.TOO_MANY_ATTEMPTS", "locked_until": "2026-11-29T12:53:46Z",
+        });
+        let statuses = [
+            json!({ "status": "done", "last_executed_job_id": "1" }),
+            json!({ "status": "errored", "last_error": "VENDOR_DOWN", "last_executed_job_id": "1" }),
+            json!({ "status": "done" }),
+            json!({ "status": "queued" }),
+            json!({ "status": "errored", "paused": { "code": "LOGIN_FAILED" } }),
+            locked,
+        ]
+        .map(|state| status(&trigger(state)));
+        insta::assert_snapshot!(statuses.join("\n"), @r"
+        done
+        errored (VENDOR_DOWN)
+        never run
+        queued
+        paused until you act (LOGIN_FAILED)
+        locked by the vendor until 2026-11-29 12:53:46Z
+        ");
+    }
+
+    #[test]
+    fn a_trigger_that_waits_for_the_user_has_no_next_run() {
+        let next = |mut state: Value| {
+            state["next_execution"] = json!("2026-11-20T15:40:00Z");
+            next(&json!({ "current_state": state }))
+        };
+        assert_eq!(next(json!({})), "2026-11-20 15:40:00Z");
+        assert_eq!(next(json!({ "paused": { "code": "LOGIN_FAILED" } })), "");
+        assert_eq!(next(json!({ "locked_until": "2026-11-21T00:00:00Z" })), "");
+        assert_eq!(next(json!({ "locked_until": "2026-11-20T00:00:00Z" })), "2026-11-20 15:40:00Z");
     }
 }

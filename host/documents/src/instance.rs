@@ -231,10 +231,11 @@ impl Instances {
         }
         match self.core.commit(changes).await {
             Ok(_) => Ok(instance),
-            Err(error) if error.is_conflict() => Err(Error::Conflict(format!(
-                "an instance with the domain '{}' or one of its aliases already exists",
-                instance.domain
-            ))),
+            Err(error) if error.is_conflict() => {
+                let mut names = std::iter::once(&instance.domain).chain(&instance.domain_aliases);
+                let taken = names.find(|name| self.get(name).is_ok()).unwrap_or(&instance.domain);
+                Err(Error::Conflict(format!("the domain '{taken}' already belongs to an instance; choose another one")))
+            }
             Err(error) => Err(error),
         }
     }

@@ -149,6 +149,12 @@ pub enum Error {
         /// The problem, and how to solve it.
         reason: String,
     },
+    /// A backup was made with another key.
+    #[error("the backup cannot be used: {reason}")]
+    BackupKey {
+        /// Both keys, and how to solve it.
+        reason: String,
+    },
     /// A file operation failed in the operating system.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {

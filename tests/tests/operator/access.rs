@@ -189,14 +189,15 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
         run_error(data, &["instances", "session-code", "elsewhere.example"]),
         run_error(data, &["instances", "token", "elsewhere.example", "--scope", "*"]),
     ];
-    insta::assert_snapshot!(refusals.join("\n").replace(&domain, "DOMAIN"), @r#"
+    let refusals = refusals.join("\n").replace(&domain, "DOMAIN").replace(&data.display().to_string(), "DATA");
+    insta::assert_snapshot!(refusals, @r#"
     1 "notes.example.com" is not a valid redirect URI; use for example https://notes.example.com/callback, without #
     1 "https://notes.example.com/#top" is not a valid redirect URI; use for example https://notes.example.com/callback, without #
     1 Subject: 'Notes' is not an OAuth client of DOMAIN; register one with `konnector instances oauth-client`
     1 Subject: 'Notes' is not an OAuth client of DOMAIN; register one with `konnector instances oauth-client`
     1 "" is not a valid scope: it names no doctype; write one, as in "io.cozy.files"; use for example "io.cozy.files io.cozy.bills:GET", or * for everything
     1 "Files" is not a valid scope: "Files" is not a doctype that a rule can name: it contains a character other than a-z, 0-9, "_" and "."; use for example "io.cozy.files io.cozy.bills:GET", or * for everything
-    1 no instance has the domain 'elsewhere.example' → list the instances: konnector instances ls
-    1 no instance has the domain 'elsewhere.example' → list the instances: konnector instances ls
+    1 no instance has the domain 'elsewhere.example' → list the instances: konnector --data-dir DATA instances ls
+    1 no instance has the domain 'elsewhere.example' → list the instances: konnector --data-dir DATA instances ls
     "#);
 }

@@ -8,6 +8,9 @@
 )]
 
 mod access;
+mod accounts;
+mod backup;
+mod jobs;
 mod maintenance;
 mod registry;
 mod unknown_names;

@@ -47,9 +47,9 @@ async fn a_konnector_in_maintenance_is_started_by_hand_only_or_not_at_all() {
         run_error(data, &["konnectors", "maintenance", "on", "Bank101"]),
         run_error(data, &["konnectors", "maintenance", "on", "bank101", "--message", "Back on Monday."]),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    insta::assert_snapshot!(refusals.join("\n").replace(&data.display().to_string(), "DATA"), @r#"
     1 The konnector 'bank101' is in maintenance. Try again when the maintenance is over.
-    1 the konnector 'bank101' is not in maintenance → list the maintenances: konnector konnectors maintenance ls
+    1 the konnector 'bank101' is not in maintenance → list the maintenances: konnector --data-dir DATA konnectors maintenance ls
     1 'Bank101' is not a valid slug: expected lower-case letters, digits and -
     2 invalid value 'Back on Monday.' for '--message <LANGUAGE=TEXT>': write it as in en="Back on Monday."
 

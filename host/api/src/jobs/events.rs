@@ -77,7 +77,7 @@ impl JobEventStream {
     /// Returns the current state of the job. It is the last event if the job has ended or was deleted.
     fn state(&mut self) -> sse::Event {
         let current = self.platform.jobs().get(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
-            let resource = super::resource(&self.platform, &self.instance, &job)?;
+            let resource = super::resource_with_wait(&self.platform, &self.instance, &job)?;
             Ok((job.state, Document::one(resource)))
         });
         match current {

@@ -55,12 +55,15 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("workers", SchemaKind::String, "Names of workers, separated by commas; default: all")
             .error(422, "The duration is invalid")
     });
-    let one = get_with(show, |op| op.summary("Returns a job")).patch_with(patch, |op| {
-        op.summary("Ends a job of the worker client")
-            .field("state", SchemaKind::String, "done or errored")
-            .field("error", SchemaKind::String, "Error of the job, if its state is errored")
-            .error(409, "The job has already ended")
-    });
+    let one = get_with(show, |op| op.summary("Returns a job, and what it waits for while it is queued")).patch_with(
+        patch,
+        |op| {
+            op.summary("Ends a job of the worker client")
+                .field("state", SchemaKind::String, "done or errored")
+                .field("error", SchemaKind::String, "Error of the job, if its state is errored")
+                .error(409, "The job has already ended")
+        },
+    );
     let cancel = post_with(cancel, |op| {
         op.summary("Cancels a queued or running job")
             .success::<202, Document>("The job; a running job ends shortly afterwards")
@@ -88,6 +91,15 @@ pub fn routes() -> ApiRouter<Platform> {
 pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<Resource, ApiError> {
     let doc_ref = instance.doc(&JOBS, job.id.as_str());
     Ok(Resource::from_document(platform, &doc_ref, job)?.link("self", format!("/jobs/{}", job.id)))
+}
+
+/// Like [`resource`], with the attribute `waits_for` while the job is queued; not part of Cozy's API.
+fn resource_with_wait(platform: &Platform, instance: &Instance, job: &Job) -> Result<Resource, ApiError> {
+    let resource = resource(platform, instance, job)?;
+    Ok(match platform.jobs().wait_reason(instance, job)? {
+        Some(reason) => resource.attribute("waits_for", json!(reason)),
+        None => resource,
+    })
 }
 
 /// Returns the job of a path, if the caller has a rule for it.
@@ -186,7 +198,7 @@ fn check_own_konnector(slug: &Slug, worker: &str, message: &Value) -> Result<(),
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, ApiError> {
     let job = authorized_job(&platform, &caller, Verb::Get, &id)?;
-    Ok(Document::one(resource(&platform, &caller.instance, &job)?))
+    Ok(Document::one(resource_with_wait(&platform, &caller.instance, &job)?))
 }
 
 /// Clients finish the jobs of the worker `client`, which they run themselves (Cozy API, client jobs, §5.6).

@@ -4,10 +4,11 @@ use axum::body::Body;
 use http::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
+use konnector_platform::clock::Clock as _;
 use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
 use konnector_platform::principal::Audience;
 use konnector_platform::realtime::{ChangeKind, RealtimeEvent};
-use konnector_store::Changes;
+use konnector_store::{Changes, Map, QueueEntry};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -226,6 +227,31 @@ async fn end(api: &Api, id: &str) {
     let mut changes = Changes::new();
     changes.put(doc_ref, &found.rev, body);
     api.platform.raw_store().commit(changes).await.expect("stored");
+}
+
+#[tokio::test]
+async fn a_queued_job_says_what_it_waits_for() {
+    let api = Api::new().await;
+    let (first, second) = (push(&api).await, push(&api).await);
+    let waits_for = async |id: &str| {
+        let job = api.send(TestRequest::get(&format!("/jobs/{id}")).token(&api.token("io.cozy.jobs"))).await;
+        job.json()["data"]["attributes"].get("waits_for").cloned()
+    };
+    assert_eq!(waits_for(&first).await, Some(json!({ "reason": "worker" })));
+    // Both run the same konnector without an account.
+    let now = api.clock.now();
+    let started = |body: &mut Map| drop(body.insert("state".to_owned(), json!("running")));
+    let leases = api.platform.raw_store().claim("w", now, 2, &|_, _| Vec::new(), &started).await.expect("claimed");
+    assert_eq!(leases.iter().map(|lease| lease.job.id.as_str()).collect::<Vec<_>>(), [first.as_str()]);
+    assert_eq!(waits_for(&first).await, None);
+    assert_eq!(waits_for(&second).await, Some(json!({ "reason": "job", "id": first })));
+
+    // A retry has a time.
+    let later = now + chrono::TimeDelta::minutes(5);
+    let mut changes = Changes::new();
+    changes.enqueue(api.alice.doc(&JOBS, &second), QueueEntry::new(later, now));
+    api.platform.raw_store().commit(changes).await.expect("stored");
+    assert_eq!(waits_for(&second).await, Some(json!({ "reason": "time", "until": later })));
 }
 
 #[tokio::test]

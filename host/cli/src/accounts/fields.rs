@@ -66,7 +66,7 @@ fn is_missing(field: &Field, values: &FieldValues) -> bool {
 }
 
 /// Rejects unknown names, because a misspelt field would be stored but never used.
-fn check_names(manifest: &Manifest, values: &FieldValues) -> Result<()> {
+pub fn check_names(manifest: &Manifest, values: &FieldValues) -> Result<()> {
     let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
     let unknown = values.keys().find(|name| !manifest.fields.is_empty() && !known(name));
     unknown.map_or(Ok(()), |unknown| {

@@ -22,8 +22,12 @@ pub(super) async fn run(
     force: bool,
     key: &KeyFile,
 ) -> Result<()> {
-    let default_name = || PathBuf::from(format!("konnector-{}.backup", chrono::Utc::now().format("%Y%m%dT%H%M%SZ")));
-    let target = target.unwrap_or_else(default_name);
+    let default_name = format!("konnector-{}.backup", chrono::Utc::now().format("%Y%m%dT%H%M%SZ"));
+    let target = match target {
+        None => PathBuf::from(default_name),
+        Some(folder) if folder.is_dir() => folder.join(default_name),
+        Some(file) => file,
+    };
     if target.exists() && !force {
         return Err(Error::failed(
             format!("{} already exists", target.display()),
@@ -59,6 +63,7 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, target: &
     let spinner = Spinner::new(output);
     let running = connection.admin_url.is_some() || crate::doctor::is_locked(&data);
     if !running {
+        offline::require_store(&data.store())?;
         let key = key.load(&data)?;
         offline::check_key(&data.store(), &key)?;
         let store = offline::open(data.store()).await?;

@@ -81,7 +81,8 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
         }
         note(&format!("start the server: konnector --data-dir {folder} serve"));
         if problems > 0 {
-            warning(&format!("the backup contained {problems} problems; list them with `konnector fsck`"));
+            let fsck = crate::hint::command("fsck");
+            warning(&format!("the backup contained {problems} problems; list them with `{fsck}`"));
         }
     });
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

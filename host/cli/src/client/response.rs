@@ -1,10 +1,12 @@
 //! Responses of the server, and advice for its errors.
 
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::hint;
 
 /// Joins a base URL, a path and a query.
 pub fn join_url(base: &Url, path: &str, query: &[(&str, &str)]) -> Result<Url> {
@@ -38,8 +40,9 @@ fn root_cause(error: &reqwest::Error) -> String {
 pub async fn text(response: Response) -> Result<String> {
     let status = response.status();
     let url = response.url().clone();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| format_retry_after(value.to_str().ok()?));
     let body = response.text().await.map_err(|error| connection_error(&url, &error))?;
-    if status.is_success() { Ok(body) } else { Err(to_error(status, &body)) }
+    if status.is_success() { Ok(body) } else { Err(to_error(status, retry_after.as_deref(), &body)) }
 }
 
 /// Returns a successful response unchanged, otherwise the error in it.
@@ -60,20 +63,36 @@ pub fn parse(body: &str) -> Result<Value> {
         .map_err(|error| Error::failed(format!("the server's response is not valid JSON: {error}"), ""))
 }
 
-fn to_error(status: StatusCode, body: &str) -> Error {
+/// Creates the error for an unsuccessful response. `retry_after` is its header in words.
+fn to_error(status: StatusCode, retry_after: Option<&str>, body: &str) -> Error {
+    let message = detail(body).unwrap_or_else(|| format!("the server responded with {status}"));
     let advice = match status {
         StatusCode::UNAUTHORIZED => "the token may have expired; try again",
         StatusCode::FORBIDDEN if body.contains("passphrase") => {
             "the passphrase belongs to another server; select this server's data folder with --data-dir"
         }
         StatusCode::NOT_FOUND if body.contains("no instance has the domain") => {
-            "list the instances: konnector instances ls"
+            return Error::failed(message, format!("list the instances: {}", hint::command("instances ls")));
         }
-        StatusCode::TOO_MANY_REQUESTS => "wait a minute, then try again",
+        StatusCode::TOO_MANY_REQUESTS => {
+            return Error::failed(message, format!("try again {}", retry_after.unwrap_or("later")));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            return Error::failed(message, retry_after.map(|time| format!("try again {time}")).unwrap_or_default());
+        }
         StatusCode::INTERNAL_SERVER_ERROR => "see the server's log",
         _ => "",
     };
-    Error::failed(detail(body).unwrap_or_else(|| format!("the server responded with {status}")), advice)
+    Error::failed(message, advice)
+}
+
+/// Formats the header `Retry-After` (RFC 9110 §10.2.3): seconds or a date.
+fn format_retry_after(value: &str) -> Option<String> {
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(format!("in {seconds} s"));
+    }
+    let date = chrono::DateTime::parse_from_rfc2822(value).ok()?;
+    Some(format!("at {}", date.to_utc().format("%Y-%m-%d %H:%M:%SZ")))
 }
 
 /// Returns the message of an error in one of four formats: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2) or plain text
@@ -89,6 +108,7 @@ fn detail(body: &str) -> Option<String> {
     if let Some(error) = value.get("errors").and_then(|errors| errors.get(0)) {
         let source = error.get("source");
         let location = source.and_then(|source| text(source, "parameter").or_else(|| text(source, "pointer")));
+        let location = location.map(|location| to_cli_name(&location));
         let sentence = text(error, "detail").or_else(|| text(error, "title"))?;
         return Some(match location {
             Some(location) if !sentence.contains(&location) => format!("{location}: {sentence}"),
@@ -97,6 +117,25 @@ fn detail(body: &str) -> Option<String> {
     }
     let members = ["reason", "error_description", "error"];
     members.iter().find_map(|name| text(&value, name)).or_else(|| value.as_str().map(str::to_owned))
+}
+
+/// Returns the name on the command line for the location of an error: a field without the path to it, as in
+/// `time_zone`, or the flag of a parameter.
+fn to_cli_name(location: &str) -> String {
+    match location {
+        "AccountID" | "/data/attributes/message/account" | "/data/attributes/arguments/account" => "--account",
+        "DomainAliases" => "--alias",
+        "DiskQuota" => "--disk-quota",
+        "PublicName" => "--public-name",
+        "Timezone" => "--timezone",
+        "Locale" => "--locale",
+        "Email" => "--email",
+        "Scope" => "--scope",
+        "RedirectURI" => "--redirect-uri",
+        "SoftwareID" => "--software-id",
+        other => other.strip_prefix("/data/attributes/").unwrap_or(other),
+    }
+    .to_owned()
 }
 
 /// Flattens a JSON:API resource into one object: `id`, then its attributes.
@@ -136,6 +175,8 @@ mod tests {
     fn all_four_shapes_of_errors_are_read() {
         let bodies = [
             r#"{"errors":[{"status":"422","title":"Invalid Parameter","detail":"Invalid name","source":{"parameter":"slug"}}]}"#,
+            r#"{"errors":[{"status":"422","detail":"it is unknown","source":{"pointer":"/data/attributes/time_zone"}}]}"#,
+            r#"{"errors":[{"status":"422","detail":"none was given","source":{"parameter":"AccountID"}}]}"#,
             r#"{"errors":[{"status":"404","title":"Not Found","source":{}}]}"#,
             r#"{"ok":false,"status":"404","error":"not_found","reason":"missing"}"#,
             r#"{"error":"invalid_redirect_uri","error_description":"\"x\" is no absolute address"}"#,
@@ -144,10 +185,35 @@ mod tests {
         let read = bodies.map(|body| detail(body).unwrap());
         assert_eq!(
             read,
-            ["slug: Invalid name", "Not Found", "missing", "\"x\" is no absolute address", "bad passphrase"]
+            [
+                "slug: Invalid name",
+                "time_zone: it is unknown",
+                "--account: none was given",
+                "Not Found",
+                "missing",
+                "\"x\" is no absolute address",
+                "bad passphrase"
+            ]
         );
         assert_eq!(detail("<html>"), None);
         assert_eq!(detail(""), None);
+    }
+
+    #[test]
+    fn the_advice_to_wait_is_the_servers() {
+        let advice = |status, header: Option<&str>| match to_error(
+            status,
+            header.and_then(format_retry_after).as_deref(),
+            "locked",
+        ) {
+            Error::Failed { advice, .. } => advice,
+            other => panic!("{other}"),
+        };
+        let date = Some("Sun, 29 Nov 2026 12:53:46 GMT");
+        assert_eq!(advice(StatusCode::TOO_MANY_REQUESTS, date), "try again at 2026-11-29 12:53:46Z");
+        assert_eq!(advice(StatusCode::SERVICE_UNAVAILABLE, Some("5")), "try again in 5 s");
+        assert_eq!(advice(StatusCode::TOO_MANY_REQUESTS, None), "try again later");
+        assert_eq!(advice(StatusCode::SERVICE_UNAVAILABLE, None), "");
     }
 
     #[test]

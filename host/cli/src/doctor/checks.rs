@@ -149,7 +149,7 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
         }
         Ok((summary, first)) => Finding::problem(
             format!("the store has {} problems; the first: {first}", summary.problems),
-            "list them all with `konnector fsck`",
+            format!("list them all with `{}`", crate::hint::command("fsck")),
         ),
         Err(error) => Finding::problem(error.to_string(), "the server cannot start either"),
     })

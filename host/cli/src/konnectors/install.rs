@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::client::{ApiClient, encode_segment, flatten};
 use crate::error::{Error, Result};
+use crate::hint;
 use crate::output::{Output, cell, done, note, warning};
 
 /// Sends the request and shows each state until the konnector is ready.
@@ -15,10 +16,11 @@ pub async fn follow(
     slug: &str,
     query: &[(&str, &str)],
 ) -> Result<()> {
-    let advice = format!(
-        "{slug} is either installed completely or unchanged; check with `konnector konnectors show {slug}`, then run the command again"
-    );
-    let mut events = session.events(method, &format!("konnectors/{}", encode_segment(slug)), query, advice).await?;
+    let show = hint::command(&format!("konnectors show {slug}"));
+    let advice =
+        format!("{slug} is either installed completely or unchanged; check with `{show}`, then run the command again");
+    let events = session.events(method, &format!("konnectors/{}", encode_segment(slug)), query, advice).await;
+    let mut events = events.map_err(|error| advise_update(error, slug))?;
     let mut last = Value::Null;
     while let Some(event) = events.next().await? {
         match event.name.as_str() {
@@ -30,7 +32,8 @@ pub async fn follow(
                 }
             }
             "error" => {
-                return Err(Error::failed(format!("{slug}: {}", cell(Some(&event.data))), "nothing was changed"));
+                let error = Error::failed(format!("{slug}: {}", cell(Some(&event.data))), "nothing was changed");
+                return Err(advise_update(error, slug));
             }
             _ => {}
         }
@@ -38,7 +41,7 @@ pub async fn follow(
     if last.get("state").and_then(Value::as_str) != Some("ready") {
         return Err(Error::failed(
             format!("the server stopped before {slug} was ready"),
-            format!("check its state: konnector konnectors show {slug}"),
+            format!("check its state: {show}"),
         ));
     }
     output.show(&last, || {
@@ -51,7 +54,8 @@ pub async fn follow(
             }
         }
         if let Some(newer) = last.get("available_version").and_then(Value::as_str) {
-            warning(&format!("version {newer} requires your consent: konnector konnectors update {slug}"));
+            let update = hint::command(&format!("konnectors update {slug}"));
+            warning(&format!("version {newer} requires your consent: {update}"));
             for change in last.get("available_changes").and_then(Value::as_array).into_iter().flatten() {
                 note(&format!("  {}", cell(Some(change))));
             }
@@ -62,4 +66,32 @@ pub async fn follow(
         super::warn_clamped_limits(&last);
     });
     Ok(())
+}
+
+/// Adds the advice to update to the error for a konnector that is installed already. The sentence is Cozy's.
+fn advise_update(error: Error, slug: &str) -> Error {
+    if error.to_string().contains("Application with same slug already exists") {
+        return Error::failed(
+            format!("{slug} is already installed"),
+            format!("update it: {}", hint::command(&format!("konnectors update {slug}"))),
+        );
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_konnector_is_updated() {
+        let error = advise_update(Error::message("Application with same slug already exists"), "bank101");
+        assert!(
+            matches!(&error, Error::Failed { message, advice }
+                if message == "bank101 is already installed"
+                    && advice == "update it: konnector konnectors update bank101"),
+            "{error:?}"
+        );
+        assert_eq!(advise_update(Error::message("other"), "bank101").to_string(), "other");
+    }
 }

@@ -4,8 +4,9 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Connection, encode_segment, flatten_list};
+use crate::client::{AdminClient, Connection, encode_segment, flatten_list};
 use crate::error::{Error, Result};
+use crate::hint;
 use crate::output::{Output, Rows, cell, done, note, warning};
 
 /// Path of the list of maintenances in the admin API.
@@ -74,12 +75,14 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 if !is_installed(&all, &slug) {
                     warning(&format!("no instance has the konnector '{slug}'; check its slug"));
                 }
-                note(&format!("end it with: konnector konnectors maintenance off {slug}"));
+                let off = hint::command(&format!("konnectors maintenance off {slug}"));
+                note(&format!("end it with: {off}"));
             });
         }
         Command::Off { slug } => {
             admin.text(Method::DELETE, &path(&slug), &[]).await.map_err(|error| {
-                Error::failed(error.to_string(), "list the maintenances: konnector konnectors maintenance ls")
+                let list = hint::command("konnectors maintenance ls");
+                Error::failed(error.to_string(), format!("list the maintenances: {list}"))
             })?;
             output.show(&json!({ "ended": slug }), || done(&format!("ended the maintenance of {slug}")));
         }
@@ -100,6 +103,12 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 fn is_installed(maintenances: &[Value], slug: &str) -> bool {
     let maintenance = maintenances.iter().find(|maintenance| cell(maintenance.get("slug")) == slug);
     maintenance.and_then(|maintenance| maintenance.get("installed")).and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// Returns the konnectors that the operator has put into maintenance.
+pub async fn slugs(admin: &AdminClient) -> Result<Vec<String>> {
+    let all = flatten_list(&admin.json(Method::GET, PATH, &[]).await?);
+    Ok(all.iter().map(|maintenance| cell(maintenance.get("slug"))).collect())
 }
 
 /// Makes a row of the table. The level `stack` is Cozy's word for the operator's maintenance.

@@ -139,6 +139,9 @@ struct RawConfig {
 impl Settings {
     /// Merges the layers; `variable` reads the environment.
     pub fn merge(file: Table, variable: &dyn Fn(&str) -> Option<String>, flags: Table) -> Result<Self> {
+        for (key, value) in &flags {
+            check_value(&format!("--{}", flag_name(key)), key, value)?;
+        }
         let mut merged = file;
         for layer in [read_environment(variable)?, flags] {
             for (key, value) in layer {
@@ -287,8 +290,39 @@ fn parse(text: &str, path: &Path) -> Result<Table> {
     })?;
     match table.keys().find(|key| !SETTINGS.iter().any(|(known, _)| known == key)) {
         Some(unknown) => Err(unknown_key(unknown, path)),
-        None => Ok(table),
+        None => {
+            for (key, value) in &table {
+                check_value(&format!("{}: {key}", path.display()), key, value)?;
+            }
+            Ok(table)
+        }
     }
+}
+
+/// Returns the flag of a setting.
+fn flag_name(key: &str) -> String {
+    match key {
+        "registries" => "registry".to_owned(),
+        "limits" | "default_limits" | "hourly_limits" => key.trim_end_matches('s').replace('_', "-"),
+        _ => key.replace('_', "-"),
+    }
+}
+
+/// Checks the type of a setting while its source is known. `name` is the setting's name in that source.
+fn check_value(name: &str, key: &str, value: &Value) -> Result<()> {
+    let table: Table = [(key.to_owned(), value.clone())].into_iter().collect();
+    let checked: Result<RawConfig, toml::de::Error> = table.try_into();
+    checked.map(drop).map_err(|error| {
+        if key == "registries" {
+            return Error::usage(
+                format!("{name}: {value} contains an item that is not a valid URL"),
+                "use URLs such as https://registry.example.com",
+            );
+        }
+        let number = "expected a whole number";
+        let message = error.message().replace("expected u32", number).replace("expected u64", number);
+        Error::usage(format!("{name}: {}", message.trim()), "see `konnector serve --help`")
+    })
 }
 
 fn unknown_key(unknown: &str, path: &Path) -> Error {
@@ -333,7 +367,9 @@ fn read_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> 
             }
             (None, None) => continue,
         };
-        table.insert(key.to_owned(), parse_value(&name, kind, &value)?);
+        let value = parse_value(&name, kind, &value)?;
+        check_value(&name, key, &value)?;
+        table.insert(key.to_owned(), value);
     }
     Ok(table)
 }
@@ -458,6 +494,7 @@ mod tests {
         let path = Path::new("konnector.toml");
         let both = |name: &str| name.starts_with("KONNECTOR_LISTEN").then(|| "x".to_owned());
         let number = |name: &str| (name == "KONNECTOR_WORKERS").then(|| "many".to_owned());
+        let registry = |name: &str| (name == "KONNECTOR_REGISTRIES").then(|| "foo".to_owned());
         let errors = [
             parse("admin-listen = 'x'", path).map(drop).unwrap_err(),
             parse("adress = 'x'", path).map(drop).unwrap_err(),
@@ -470,6 +507,11 @@ mod tests {
             Settings::merge(file("[hourly_limits]\njob = 1"), &no_variables, Table::new()).map(drop).unwrap_err(),
             Settings::merge(file("[hourly_limits]\njobs = -1"), &no_variables, Table::new()).map(drop).unwrap_err(),
             read_limits("--limit", ["memory_mib"]).map(drop).unwrap_err(),
+            parse("workers = \"many\"", path).map(drop).unwrap_err(),
+            Settings::merge(Table::new(), &no_variables, "registries = [\"foo\"]".parse().unwrap())
+                .map(drop)
+                .unwrap_err(),
+            Settings::merge(Table::new(), &registry, Table::new()).map(drop).unwrap_err(),
         ];
         insta::assert_snapshot!(errors.map(error_text).join("\n"), @"
         the key 'admin-listen' in konnector.toml is unknown | did you mean 'admin_listen'?
@@ -483,6 +525,9 @@ mod tests {
         hourly_limits has no limit 'job' | the limits are webhooks, events, jobs, tokens, oauth_clients, account_oauth
         hourly_limits.jobs: -1 is not valid; it must be a whole number from 0 to 4294967295 | for example jobs = 100
         --limit: 'memory_mib' is not a valid limit | write limits as in memory_mib=1024
+        konnector.toml: workers: invalid type: string \"many\", expected a whole number | see `konnector serve --help`
+        --registry: [\"foo\"] contains an item that is not a valid URL | use URLs such as https://registry.example.com
+        KONNECTOR_REGISTRIES: [\"foo\"] contains an item that is not a valid URL | use URLs such as https://registry.example.com
         ");
     }
 }

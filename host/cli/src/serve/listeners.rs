@@ -61,7 +61,9 @@ async fn bind(flag: &str, address: &str) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, bound))
 }
 
-fn bind_error(flag: &str, address: &str, error: &io::Error) -> Error {
+/// Returns the error for an address that cannot be listened on. A wrong address is a usage error.
+pub fn bind_error(flag: &str, address: &str, error: &io::Error) -> Error {
+    let message = format!("--{flag}: cannot listen on {address}: {error}");
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
@@ -70,11 +72,14 @@ fn bind_error(flag: &str, address: &str, error: &io::Error) -> Error {
         }
         io::ErrorKind::PermissionDenied => format!("ports below 1024 are reserved; use --{flag} with a higher one"),
         io::ErrorKind::AddrNotAvailable => {
-            format!("this machine does not have this address; use --{flag} with one that it has")
+            return Error::usage(
+                message,
+                format!("this machine does not have this address; use --{flag} with one that it has"),
+            );
         }
-        _ => format!("write host and port, as in --{flag} 127.0.0.1:8080"),
+        _ => return Error::usage(message, format!("write host and port, as in --{flag} 127.0.0.1:8080")),
     };
-    Error::failed(format!("cannot listen on {address}: {error}"), advice)
+    Error::failed(message, advice)
 }
 
 #[cfg(test)]
@@ -87,7 +92,15 @@ mod tests {
         let Err(Error::Failed { message, advice }) = bind("listen", &address.to_string()).await else {
             panic!("two listeners on {address}");
         };
-        assert!(message.starts_with(&format!("cannot listen on {address}")), "{message}");
+        assert!(message.starts_with(&format!("--listen: cannot listen on {address}")), "{message}");
         assert!(advice.contains("--listen with another port"), "{advice}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_address_is_a_usage_error() {
+        for address in ["8080", "127.0.0.1", "127.0.0.1:99999", "192.0.2.1:0"] {
+            let result = bind("listen", address).await;
+            assert!(matches!(result, Err(Error::Usage { .. })), "{address}: {:?}", result.err());
+        }
     }
 }

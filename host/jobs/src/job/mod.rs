@@ -15,6 +15,7 @@ mod retry;
 mod runner;
 mod step;
 mod transition;
+mod waiting;
 mod worker;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use retry::{Retry, RetryPolicy};
 pub use runner::{Assignment, JobTask, RunResult, Runner};
 pub use step::{IllegalTransition, JobCommand, JobEvent, JobState, Phase, StepContext, step};
 pub use transition::RunArtifacts;
+pub use waiting::WaitReason;
 
 use crate::Jobs;
 use crate::{Error, Result};

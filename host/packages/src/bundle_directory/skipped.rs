@@ -45,7 +45,12 @@ impl SkippedEntry {
         if number != version {
             let right = path.with_file_name(format!("{version}{ending}"));
             let reason = format!("its manifest has version {version}");
-            return Err(Self::new(path, reason, format!("rename it to {}", right.display())));
+            let advice = if right.exists() {
+                format!("delete it, or correct the version in its manifest: {} exists already", right.display())
+            } else {
+                format!("rename it to {}", right.display())
+            };
+            return Err(Self::new(path, reason, advice));
         }
         match manifest.slug.as_ref().filter(|other| *other != slug) {
             None => Ok(parsed),

@@ -104,5 +104,12 @@ fn misplaced_entries_are_skipped_and_reported_once() {
     DIR/shop/3.0.0: its manifest has version 3.0.1
       → rename it to DIR/shop/3.0.1
     ");
+    // The name that its manifest implies is taken.
+    write_bundle(&place("shop/4.0.0"), &manifest("1.0.0"));
+    assert_eq!(found(&shelf), ["1.0.0", "1.7.0"]);
+    insta::assert_snapshot!(taken(), @r"
+    DIR/shop/4.0.0: its manifest has version 1.0.0
+      → delete it, or correct the version in its manifest: DIR/shop/1.0.0 exists already
+    ");
     assert!(BundleDirectory::new(Path::new("/no/such/folder").to_owned(), |_| {}).is_err());
 }

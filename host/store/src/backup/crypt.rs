@@ -110,7 +110,8 @@ impl<'a> DecryptingReader<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Backup`] if the stream is not a backup, has a newer version, or was made with another key.
+    /// [`Error::Backup`] if the stream is not a backup or has a newer version; [`Error::BackupKey`] if it was made with
+    /// another key.
     pub(super) async fn begin(from: &'a mut dyn BackupReader, key: &MasterKey) -> Result<(Self, BackupHeader)> {
         let mut head = vec![0; MAGIC.len()];
         let begins = from.read_exact(&mut head).await.is_ok();
@@ -132,7 +133,7 @@ impl<'a> DecryptingReader<'a> {
                 "it was made with the key {needed}, but the key file contains {found}; \
                  pass the right key with --key-file"
             );
-            return Err(Error::backup(reason));
+            return Err(Error::BackupKey { reason });
         }
         let (stream, read) = (cipher_stream(key, &header.salt), head.len() as u64);
         let (ahead, piece) = (Vec::new(), Vec::new());

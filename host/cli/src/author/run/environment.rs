@@ -151,7 +151,10 @@ impl RunEnvironment {
 
     /// Asks for the one-time code at the terminal and stores it in the account, where the run looks for it.
     async fn answer_question(&self, progress: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
-        let (Some(account), Some(code)) = (account, progress.prompt_code(question).await?) else { return Ok(()) };
+        let advice = "run the command in a terminal";
+        let (Some(account), Some(code)) = (account, progress.prompt_code(question, advice).await?) else {
+            return Ok(());
+        };
         let platform = &self.platform;
         let document = platform.documents().read(&self.instance, &self.principal, &ACCOUNTS, account)?;
         let mut body = document.body;
