@@ -223,7 +223,7 @@ async fn a_move_that_conflicts_loses_no_version() {
     let from = site.file("from.txt", &["one", "two", "three"]).await;
     let into = site.file("into.txt", &["old"]).await;
     let root = platform.files().get(instance, crate::file::ROOT_ID).unwrap();
-    for _ in 0..5 {
+    for _ in 0..8 {
         site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
         // The commit of the interfering writer.
         site.kv.before_commit(|| ());

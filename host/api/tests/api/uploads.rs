@@ -593,7 +593,7 @@ async fn tags_have_a_bound() {
     let call = TestRequest::post(&format!("/files/?Type=file&Name=many&Tags={}", tags(101)));
     let rejected = api.send(call.token(&api.token("io.cozy.files")).text("foo")).await;
     assert_eq!(rejected.status, 422, "{rejected}");
-    assert!(rejected.summary().contains("a file has at most 100"), "{rejected}");
+    assert!(rejected.summary().contains("at most 100 are allowed"), "{rejected}");
 }
 
 /// Uploads in progress count, announced or not, until they are stored or abandoned.
