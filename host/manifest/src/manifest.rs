@@ -1,7 +1,5 @@
 //! The manifest of a konnector, which is the file `manifest.konnector` of its bundle.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 use crate::field::{self, Field, FieldKind};
@@ -164,7 +162,7 @@ impl Manifest {
                 ));
             }
         }
-        warn_about_rules(&root, &permissions, fields.as_deref().unwrap_or_default(), &mut warnings)?;
+        warn_about_rules(&root, &mut warnings)?;
         let folders = root.list("folders")?;
         let manifest = Self {
             name: read_name(&root)?,
@@ -303,14 +301,8 @@ fn is_semantic_version(version: &str) -> bool {
         && (suffix.is_empty() || suffixes.split(['.', '+']).all(is_identifier))
 }
 
-/// Warns about fields of rules that have no effect, because a misspelt `selector` makes a rule wider than intended, and
-/// about secrets that are bound under a name that no form field has.
-fn warn_about_rules(
-    root: &ObjectReader,
-    permissions: &Permissions,
-    fields: &[Field],
-    warnings: &mut Vec<String>,
-) -> Result<(), Error> {
+/// Warns about fields of rules that have no effect, because a misspelt `selector` makes a rule wider than intended.
+fn warn_about_rules(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<(), Error> {
     const RULE_FIELDS: [&str; 6] = ["type", "verbs", "selector", "values", "secrets", "description"];
     let Some(rules) = root.object("permissions")? else { return Ok(()) };
     for (name, rule) in rules.fields() {
@@ -320,29 +312,6 @@ fn warn_about_rules(
                 "permissions.{name}.{member}: this field is unknown and ignored; a rule has type, verbs, selector, values, secrets and description"
             ));
         }
-    }
-    let secrets: Vec<&str> = fields.iter().filter(|field| field.secret).map(|field| field.name.as_str()).collect();
-    let bound: BTreeSet<&str> =
-        permissions.rules().iter().flat_map(|rule| &rule.secrets).map(|secret| secret.name.as_str()).collect();
-    // The host stores these two itself for an account that is connected through OAuth.
-    let is_of_oauth = |name: &str| root.get("oauth").is_some() && matches!(name, "access_token" | "refresh_token");
-    for rule in permissions.rules() {
-        for secret in rule.secrets.iter().filter(|secret| !secrets.contains(&secret.name.as_str())) {
-            let name = &secret.name;
-            if is_of_oauth(name) {
-                continue;
-            }
-            let known = if secrets.is_empty() { "has none".to_owned() } else { format!("has {}", secrets.join(", ")) };
-            warnings.push(format!(
-                "permissions.{}.secrets: \"fields\" has no secret field {name} (it {known}); correct the name, unless the konnector itself stores {name} with `secrets.put`",
-                rule.title
-            ));
-        }
-    }
-    for name in secrets.into_iter().filter(|name| !bound.is_empty() && !bound.contains(name)) {
-        warnings.push(format!(
-            r#"fields.{name}: no rule names this secret, but others do, so the host sends it nowhere; add "{name}" to the "secrets" of the rule for its login"#
-        ));
     }
     Ok(())
 }

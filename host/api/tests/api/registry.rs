@@ -181,7 +181,8 @@ async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
     assert_eq!(shop["reads_secrets"], false);
     // Once it is accepted, the next version that reads them needs no further consent.
     let update = TestRequest::put("/konnectors/shop").token(&api.token("*")).accept("text/event-stream");
-    let events = api.send(update).await.text();
+    let response = api.send(update).await;
+    let events = response.text();
     let accepted = r#""accepted_changes":["it reads the passwords of its accounts instead of only using them"]"#;
     let lines: Vec<_> = events.lines().filter(|line| line.starts_with("data: ")).collect();
     assert!(lines.len() == 2 && lines.iter().all(|line| line.contains(accepted)), "{events}");

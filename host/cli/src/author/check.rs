@@ -165,17 +165,6 @@ fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem
             .map_or_else(|| "it is kept but has no effect".to_owned(), |known| format!("did you mean \"{known}\"?"));
         hint(name, format!("{name}: this field is unknown; {advice}"));
     }
-    // Apps may define more properties of a field, so only those that resemble a known one are reported.
-    for (name, members) in raw_fields(manifest) {
-        for member in members.keys().filter(|member| !FIELD_PROPERTIES.contains(&member.as_str())) {
-            if let Some(known) = closest_match(member, FIELD_PROPERTIES.iter().copied()) {
-                hint(
-                    &format!("fields.{name}.{member}"),
-                    format!("fields.{name}.{member}: this property is unknown; did you mean \"{known}\"?"),
-                );
-            }
-        }
-    }
     for ClampedLimit { limit, requested, granted } in LimitPolicy::default().clamped_limits(&manifest.limits) {
         hint(
             &format!("limits.{limit}"),
@@ -183,6 +172,19 @@ fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem
                 "limits.{limit}: {requested} exceeds the default maximum of {granted}; the operator must allow it: konnector serve --limit {limit}={requested}"
             ),
         );
+    }
+    // Apps may define more properties of a field, so only those that resemble a known one are reported.
+    for (name, members) in raw_fields(manifest) {
+        for member in members.keys().filter(|member| !FIELD_PROPERTIES.contains(&member.as_str())) {
+            let is_typo_of =
+                |known: &&&str| strsim::osa_distance(member, known) <= if known.len() <= 5 { 1 } else { 2 };
+            if let Some(known) = FIELD_PROPERTIES.iter().find(is_typo_of) {
+                hint(
+                    &format!("fields.{name}.{member}"),
+                    format!("fields.{name}.{member}: this property is unknown; did you mean \"{known}\"?"),
+                );
+            }
+        }
     }
 }
 

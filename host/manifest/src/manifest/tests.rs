@@ -320,17 +320,11 @@ fn a_line_break_in_a_string_is_an_error_of_its_own_line() {
 #[test]
 fn a_typo_that_changes_what_a_rule_allows_is_a_warning() {
     let warned = |text: &str| parse(text.as_bytes()).warnings().join("\n");
-    insta::assert_snapshot!(warned(r#"{ "name": "A", "version": "abc", "fields": { "password": { "type": "password" } }, "permissions": {
-        "bills": { "type": "io.cozy.bills", "selectr": "vendor", "values": ["A"] },
-        "vendor": { "type": "http", "values": ["https://a.example"], "secrets": ["pass"] } } }"#), @r#"
+    insta::assert_snapshot!(warned(r#"{ "name": "A", "version": "abc", "permissions": {
+        "bills": { "type": "io.cozy.bills", "selectr": "vendor", "values": ["A"] } } }"#), @r#"
     permissions.bills.selectr: this field is unknown and ignored; a rule has type, verbs, selector, values, secrets and description
-    permissions.vendor.secrets: "fields" has no secret field pass (it has password); correct the name, unless the konnector itself stores pass with `secrets.put`
-    fields.password: no rule names this secret, but others do, so the host sends it nowhere; add "password" to the "secrets" of the rule for its login
     version: "abc" is not a semantic version, so no registry can order it; write one as in "1.0.0"
     "#);
-    let oauth = r#"{ "name": "A", "version": "1.0.0", "oauth": {}, "permissions": {
-        "vendor": { "type": "http", "values": ["https://a.example"], "secrets": ["access_token"] } } }"#;
-    assert_eq!(warned(oauth), "");
 }
 
 #[test]

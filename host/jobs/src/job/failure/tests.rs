@@ -147,7 +147,10 @@ fn a_reached_limit_is_not_called_a_bug() {
 
 #[test]
 fn a_message_is_a_sentence_that_another_may_follow() {
-    let error = crate::Error::Component("the component is damaged; run it again".to_owned());
+    let error = crate::Error::Component("it is damaged; run it again".to_owned());
     let damaged = JobFailure::setup_failed(&error);
-    assert_eq!(damaged.message, "The run could not be set up: the component is damaged; run it again.");
+    assert_eq!(
+        damaged.message,
+        "The run could not be set up: the component cannot be used: it is damaged; run it again."
+    );
 }
