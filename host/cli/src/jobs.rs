@@ -180,10 +180,14 @@ pub fn partial(job: &Value) -> Option<String> {
 
 /// Says what a queued job waits for.
 pub fn describe_wait(job: &Value) -> Option<String> {
-    let waits_for = job.get("waits_for")?;
-    Some(match waits_for.get("reason").and_then(Value::as_str)? {
-        "time" => format!("its time, {}", date(waits_for.get("until"))),
-        "job" => format!("job {}, which must end first", cell(waits_for.get("id"))),
+    if job.get("state").and_then(Value::as_str) != Some("queued") {
+        return None;
+    }
+    let waits_for = job.get("waits_for");
+    let field = |name: &str| waits_for.and_then(|waits_for| waits_for.get(name));
+    Some(match field("reason").and_then(Value::as_str) {
+        Some("time") => format!("its time, {}", date(field("until"))),
+        Some("job") => format!("job {}, which must end first", cell(field("id"))),
         _ => "a free worker, or the end of another job at its vendor".to_owned(),
     })
 }
@@ -285,7 +289,7 @@ mod tests {
         let waits = [
             json!({ "reason": "time", "until": "2026-11-29T12:53:46.5Z" }),
             json!({ "reason": "job", "id": "abc" }),
-            json!({ "reason": "worker" }),
+            json!(null),
         ]
         .map(|reason| describe_wait(&json!({ "state": "queued", "waits_for": reason })).unwrap());
         insta::assert_snapshot!(waits.join("\n"), @r"

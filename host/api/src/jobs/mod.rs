@@ -93,7 +93,7 @@ pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<R
     Ok(Resource::from_document(platform, &doc_ref, job)?.link("self", format!("/jobs/{}", job.id)))
 }
 
-/// Like [`resource`], with the attribute `waits_for` while the job is queued; not part of Cozy's API.
+/// Like [`resource`], with the attribute `waits_for` while the queued job waits for its time or for another job; not part of Cozy's API.
 fn resource_with_wait(platform: &Platform, instance: &Instance, job: &Job) -> Result<Resource, ApiError> {
     let resource = resource(platform, instance, job)?;
     Ok(match platform.jobs().wait_reason(instance, job)? {

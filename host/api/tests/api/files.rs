@@ -86,7 +86,6 @@ async fn a_cursor_that_comes_from_no_page_of_the_list_is_refused() {
         &two,
         "/files/trash",
         &format!("/files/{ROOT_ID}"),
-        "/files/metadata?Path=/One",
         "/jobs/triggers",
         "/jobs/triggers?page[limit]=1",
         "/permissions/doctype/io.cozy.files/shared-by-link",

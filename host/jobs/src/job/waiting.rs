@@ -21,12 +21,11 @@ pub enum WaitReason {
         /// Id of the running job.
         id: String,
     },
-    /// No worker has claimed it: all are busy, or the limit of jobs at its vendor or of its konnector is reached.
-    Worker,
 }
 
 impl Jobs {
-    /// Returns why a queued job does not run yet; `None` if it is not queued.
+    /// Returns why a queued job does not run yet; `None` if it is not queued, or only waits for a worker: all are busy,
+    /// or the limit of jobs at its vendor or of its konnector is reached.
     ///
     /// # Errors
     ///
@@ -49,6 +48,6 @@ impl Jobs {
                 return Ok(Some(WaitReason::Job { id: holder.job.id }));
             }
         }
-        Ok(Some(WaitReason::Worker))
+        Ok(None)
     }
 }
