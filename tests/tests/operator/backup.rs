@@ -23,7 +23,9 @@ fn a_wrong_key_or_folder_is_named_as_such() {
     assert!(refused.starts_with("78 ") && refused.contains("pass the right key"), "{refused}");
     assert!(!refused.contains("another backup"), "{refused}");
     let none = folder.path().join("none");
-    let refused = run_error(&none, &["backup", "create", &target]);
+    // Another folder, because the name of a backup is its second.
+    let elsewhere = data.display().to_string();
+    let refused = run_error(&none, &["backup", "create", &elsewhere]);
     assert!(refused.starts_with("2 ") && refused.contains("contains no store"), "{refused}");
 
     let shown = run_command(&data, &["keys", "show", "--key-file", &wrong_key]);
