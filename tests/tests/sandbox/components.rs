@@ -32,7 +32,7 @@ fn invalid_components_are_rejected() {
 
 #[test]
 fn what_exports_no_run() {
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &[])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &[])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start; mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
     insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start (it exports wasi:http/incoming-handler@0.2.3); mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
 }
 
