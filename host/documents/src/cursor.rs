@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-/// Size of the checksum in bytes. It detects mistakes; it is no protection against forgery, which gains nothing.
+/// Size of the checksum in bytes. It detects mistakes, not forgery, because a forged cursor gains nothing.
 const CHECKSUM_SIZE: usize = 6;
 
 fn checksum(list: &str, position: &str) -> [u8; CHECKSUM_SIZE] {

@@ -238,7 +238,7 @@ async fn k18_an_installation_can_be_followed_and_leaves_nothing_where_it_fails()
     assert_eq!(api.send(mixed).await.status, 422);
 }
 
-/// A value that is not a boolean is no consent; without the parameter consent is assumed, as documented.
+/// A value that is not a boolean does not count as consent. Without the parameter, consent is assumed, as documented.
 #[tokio::test]
 async fn k19_an_update_waits_for_consent_only_on_request() {
     let api = Api::new().await;

@@ -123,14 +123,14 @@ impl Triggers {
 
     /// Turns a record into a job or a part of a debounce, and deletes the record.
     pub(super) async fn process_pending_event(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
-        let is_first_attempt = AtomicBool::new(true);
+        let is_counted = AtomicBool::new(false);
         retry_on_conflict(|| async {
-            let is_first_attempt = is_first_attempt.swap(false, Ordering::Relaxed);
             let Some(note) = self.context.core.load::<PendingEvent>(at)? else { return Ok(0) };
             let transition = self.load_transition(instance, &note.value.trigger)?;
             let mut changes = Changes::new();
             let collected = transition.as_ref().is_none_or(|transition| transition.trigger.debounce.is_some());
-            if is_first_attempt
+            // Once, even if the commit conflicts.
+            if !is_counted.load(Ordering::Relaxed)
                 && !collected
                 && let Err(crate::Error::RetryLater { until, .. }) =
                     self.context.core.rate_limits().check(instance, Rate::Event)
@@ -140,6 +140,7 @@ impl Triggers {
                 self.context.core.commit(changes).await?;
                 return Ok(0);
             }
+            is_counted.store(true, Ordering::Relaxed);
             changes.purge(at.clone(), &note.rev);
             let applied = match transition {
                 Some(transition) => {
